@@ -1,0 +1,38 @@
+"""Train a feed-forward network to paint in one style, paint any picture in one pass, export it to ONNX."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnst.errors import FastnstError
+    from fastnst.stylize import Stylizer
+
+__version__ = "0.1.0"
+
+__all__ = ["FastnstError", "Stylizer"]
+
+_MODULES = {"FastnstError": "fastnst.errors", "Stylizer": "fastnst.stylize"}
+_SUBMODULES = {
+    "checkpoint",
+    "config",
+    "data",
+    "engine",
+    "errors",
+    "export",
+    "image",
+    "losses",
+    "nets",
+    "stylize",
+    "styles",
+    "train",
+    "vgg",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import fastnst` costs nothing and needs neither torch nor onnxruntime."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fastnst.{name}")
+    raise AttributeError(f"module 'fastnst' has no attribute {name!r}")

@@ -1,0 +1,194 @@
+"""Trained networks and interrupted runs as safetensors files that explain themselves. Nothing here unpickles.
+
+Both kinds are one file: tensors, and under the header key `fastnst` JSON that says what they are. A digest of the
+tensors in that JSON finds flipped bits.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fastnst import __version__
+from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
+from fastnst.files import make_folder, show, write_bytes
+from fastnst.image import open_regular
+from fastnst.nets import NetConfig, TransformerNet
+
+FORMAT = 1
+_LARGEST = 1 << 30  # bytes; a `base` network has 7 MB, its resume state 20 MB
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """What a trained network is and how it came to be; stored as JSON in checkpoints and exported files alike."""
+
+    preset: str
+    net: dict[str, Any]
+    style: dict[str, str]  # name, credit
+    train: dict[str, Any] = field(default_factory=dict)  # the whole TrainConfig
+    weights: dict[str, float] = field(default_factory=dict)  # of the loss terms, resolved
+    steps: int = 0
+    images_seen: int = 0
+    losses: dict[str, float] = field(default_factory=dict)  # mean over the last steps
+    fastnst: str = field(default_factory=lambda: __version__)
+    torch: str = torch.__version__
+    format: int = FORMAT
+    digest: str = ""  # sha256 of the tensors
+
+    @classmethod
+    def from_json(cls, text: str, source: object) -> "CheckpointMeta":
+        """ModelError if the text is not what `to_json` writes, or was written by a newer fastnst."""
+        try:
+            values = json.loads(text)
+            if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+                raise ValueError("no format version")
+            if values["format"] > FORMAT:
+                raise ModelError(
+                    f"{show(source)} has format {values['format']} but only up to {FORMAT} is known; update fastnst"
+                )
+            known = {f.name for f in fields(cls)}
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{show(source)} has an unreadable fastnst header ({error}); train or export it again"
+            ) from error
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta) -> None:
+    """Write weights and metadata atomically; OutputError if that fails, and the old file stays."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    _write(path, tensors, asdict(meta))
+
+
+def load_checkpoint(path: Path) -> tuple[TransformerNet, CheckpointMeta]:
+    """Rebuild the network a checkpoint describes, in eval mode on the CPU, every tensor checked.
+
+    Raises ModelError for a damaged or foreign file, UnsafeModelError for a pickle.
+    """
+    tensors, header = _read(path)
+    meta = CheckpointMeta.from_json(header, path)
+    try:
+        net = TransformerNet(NetConfig(**meta.net))
+    except (TypeError, FastnstError) as error:
+        raise ModelError(f"{show(path)} describes a network fastnst does not know ({error}); train it again") from error
+    _check_tensors(tensors, net.state_dict(), path)
+    _check_digest(tensors, meta.digest, path)
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return net.eval(), meta
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything a run needs to go on as if it had never stopped: tensors by name, and plain values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def save_state(path: Path, state: TrainState) -> None:
+    """Write the resume state; the one before it stays as PATH.previous, so that one is valid at any moment."""
+    previous = previous_state(path)
+    if path.exists():
+        spare = previous.with_suffix(".link")
+        with suppress(OSError):  # a file system without hard links keeps one state only
+            spare.unlink(missing_ok=True)
+            os.link(path, spare)
+            os.replace(spare, previous)
+    _write(path, state.tensors, {**state.values, "format": FORMAT})
+
+
+def load_state(path: Path) -> TrainState:
+    """Read a resume state; ModelError if damaged."""
+    tensors, header = _read(path)
+    try:
+        values = json.loads(header)
+        digest = values.pop("digest")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{show(path)} is not a resume state; remove it and start again") from error
+    _check_digest(tensors, digest, path)
+    return TrainState(tensors, values)
+
+
+def previous_state(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
+
+
+def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    make_folder(path.parent)
+    text = json.dumps({**header, "digest": _digest(tensors)})
+    try:
+        data = save(tensors, metadata={"fastnst": text})
+    except SafetensorError as error:
+        raise OutputError(f"cannot write {show(path)}: {error}") from error
+    write_bytes(path, data)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and the text under the header key `fastnst`."""
+    with open_regular(path) as file:
+        data = file.read(_LARGEST + 1)
+    if data[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK") or path.suffix in (".pth", ".pt", ".pkl", ".model"):
+        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; convert it once with: fastnst import")
+    if len(data) > _LARGEST:
+        raise ModelError(f"{show(path)} has more than {_LARGEST >> 20} MiB, which no fastnst checkpoint has")
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
+        tensors = load(data)
+        text = header.get("__metadata__", {}).get("fastnst")
+    except (SafetensorError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise ModelError(
+            f"{show(path)} is not a readable safetensors file ({error}); train or copy it again"
+        ) from error
+    if text is None:
+        raise ModelError(f"{show(path)} is a safetensors file but not a fastnst checkpoint (no 'fastnst' header)")
+    return tensors, text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"tensor {name} is there twice")
+    return dict(pairs)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
+    for name in sorted(needed.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ModelError(f"{show(path)} lacks the tensor {name}; train or copy it again")
+        if name not in needed:
+            raise ModelError(f"{show(path)} has the tensor {name}, which its network does not have")
+        tensor = tensors[name]
+        if tensor.shape != needed[name].shape:
+            shapes = f"{tuple(tensor.shape)} but must be {tuple(needed[name].shape)}"
+            raise ModelError(f"{show(path)}: the tensor {name} is {shapes}")
+        if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise ModelError(f"{show(path)}: the tensor {name} is {tensor.dtype} but must be floating point")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{show(path)}: the tensor {name} holds values that are not finite; train it again")
+
+
+def _check_digest(tensors: Mapping[str, Tensor], digest: str, path: Path) -> None:
+    if digest and _digest(tensors) != digest:
+        raise ModelError(f"{show(path)} does not match its own checksum, so it was damaged; copy or train it again")
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,364 @@
+"""The command line: one sub-command per public function; each parses, calls and prints. No image code here.
+
+Results go to stdout, everything else to stderr. Exit statuses: 0 done, 1 finished but an item failed (or a bug), 2
+wrong usage, 3 environment, 4 input, 5 output, 6 diverged, 130 and 143 interrupted.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+import fastnst
+from fastnst.config import ExportOptions, StylizeOptions, TrainConfig
+from fastnst.device import Device
+from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
+from fastnst.files import show
+
+# Optional packages -> the extra that brings them.
+EXTRAS = {
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "torchvision": "train",
+    "tensorboard": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "safetensors": "train",
+}
+
+app = App(
+    name="fastnst",
+    version=fastnst.__version__,
+    help=(
+        "Train a network to paint in one style, paint any picture in one pass, export it to ONNX.\n\n"
+        "First painting: fastnst stylize photo.jpg -o painting.jpg"
+    ),
+    version_flags=["--version", "-V"],
+    help_flags=["--help", "-h"],
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+    result_action="return_value",
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """How much is said on stderr."""
+
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False
+    """say more, and show where errors come from"""
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
+    """say nothing but errors"""
+
+    def start(self) -> None:
+        level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
+        logging.basicConfig(level=level, format="fastnst: %(message)s", stream=sys.stderr, force=True)
+
+
+@app.command
+def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
+    """Train a network to paint like one painting.
+
+    The checkpoint, its resume state and a folder with metrics.jsonl, TensorBoard events and previews are written as
+    training goes. Ctrl-C saves; --resume continues.
+    """
+    talk.start()
+    from fastnst.progress import Progress
+    from fastnst.train import StepReport
+    from fastnst.train import train as run_training
+
+    with Progress("training", config.steps, "step", quiet=talk.quiet) as progress:
+
+        def on_step(report: StepReport) -> None:
+            if progress.done == 0 and report.step > 0:
+                progress.start_at(report.step)
+            losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
+            progress.advance(f"{losses}, {report.images_per_second:.1f} images/s")
+
+        print(show(run_training(config, on_step)))
+    return 0
+
+
+@app.command
+def stylize(
+    inputs: Annotated[list[str], Parameter(name="INPUT", consume_multiple=True)],
+    /,
+    *,
+    output: Annotated[str, Parameter(alias="-o")],
+    style: Annotated[str | None, Parameter(alias="-s")] = None,
+    engine: Literal["auto", "torch", "onnx"] = "auto",
+    device: Device = "auto",
+    options: StylizeOptions = StylizeOptions(),  # noqa: B008
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    seed: int = 0,  # noqa: ARG001
+    talk: Talk = Talk(),
+) -> int:
+    """Paint pictures in a style.
+
+    Parameters
+    ----------
+    inputs:
+        pictures, folders or glob patterns; - is standard input
+    output:
+        a .jpg, .png or .webp file, or a folder; - is standard output
+    style:
+        name of a bundled style, or a .safetensors or .onnx file [default: the nicest bundled one]
+    engine:
+        what runs the network; auto is ONNX Runtime where it is installed
+    device:
+        where it runs
+    as_json:
+        print what was written and what failed as JSON
+    seed:
+        accepted everywhere; painting uses no chance
+    """
+    talk.start()
+    from fastnst.progress import Progress
+    from fastnst.stylize import Stylizer, plan, run
+
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("a picture will not be written to a terminal; add > painting.png")
+    jobs = plan(inputs, output, options)
+    single = len(jobs) == 1 and len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    failed: list[dict[str, str]] = []
+    written: list[str] = []
+    if jobs:
+        stylizer = Stylizer.open(style, engine=engine, device=device)
+        with Progress("painting", len(jobs), "picture", quiet=talk.quiet or single) as progress:
+            for outcome in run(stylizer, jobs, options):
+                progress.advance()
+                if outcome.error is not None and single:
+                    raise outcome.error
+                if outcome.error is not None:
+                    failed.append({"input": show(outcome.job.source), "error": str(outcome.error)})
+                    print(f"fastnst: {outcome.error}", file=sys.stderr)
+                    continue
+                written.append(show(outcome.job.target))
+                if outcome.job.target != "-" and not as_json:
+                    print(show(outcome.job.target), flush=True)
+    if as_json:
+        print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
+    if failed:
+        print(f"fastnst: {len(written)} of {len(jobs)} pictures painted, {len(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@app.command
+def styles(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False, talk: Talk = Talk()) -> int:
+    """List the bundled styles, one a line, its name first.
+
+    Parameters
+    ----------
+    as_json:
+        print a list of objects instead
+    """
+    talk.start()
+    from fastnst.styles import DEFAULT_STYLE, bundled_styles
+
+    found = bundled_styles()
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {"name": s.name, "credit": s.credit, "preset": s.preset, "default": s.name == DEFAULT_STYLE}
+                    for s in found
+                ]
+            )
+        )
+        return 0
+    for style in found:
+        mark = "  (default)" if style.name == DEFAULT_STYLE else ""
+        print(f"{style.name:<16}  {style.credit}{mark}")
+    return 0
+
+
+@app.command
+def sheet(
+    photo: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    style: Annotated[list[str] | None, Parameter(alias="-s")] = None,
+    engine: Literal["auto", "torch", "onnx"] = "auto",
+    device: Device = "auto",
+    tile_size: int = 480,
+    overwrite: bool = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Paint one photo in all bundled styles, on one labelled sheet.
+
+    Parameters
+    ----------
+    photo:
+        the picture to paint; - is standard input
+    output:
+        the sheet, a .jpg, .png or .webp file
+    style:
+        styles or files to show instead of all bundled ones
+    engine:
+        what runs the networks
+    device:
+        where they run
+    tile_size:
+        longer side of each painting on the sheet, pixels
+    overwrite:
+        replace an existing sheet
+    """
+    talk.start()
+    from fastnst.sheet import paint_sheet
+
+    print(
+        show(paint_sheet(photo, output, style, engine=engine, device=device, tile_size=tile_size, overwrite=overwrite))
+    )
+    return 0
+
+
+@app.command
+def export(
+    checkpoint: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    options: ExportOptions = ExportOptions(),  # noqa: B008
+    talk: Talk = Talk(),
+) -> int:
+    """Write a checkpoint as one ONNX file, checked against torch before it appears.
+
+    Parameters
+    ----------
+    checkpoint:
+        a trained .safetensors file
+    output:
+        the .onnx file
+    """
+    talk.start()
+    from fastnst.export import export as run_export
+
+    report = run_export(checkpoint, output, options)
+    grey = report.largest_difference * 255
+    print(f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels")
+    return 0
+
+
+@app.command
+def info(
+    file: Path,
+    /,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Say what a checkpoint or ONNX file holds.
+
+    Parameters
+    ----------
+    file:
+        a .safetensors or .onnx file
+    as_json:
+        print everything as JSON
+    """
+    talk.start()
+    from fastnst.info import describe
+
+    found = describe(file)
+    if as_json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        print(f"{name}: {_inline(value)}")
+    return 0
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_inline(item)}" for key, item in value.items() if item not in (None, ""))
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else show(str(value))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _terminated)
+    verbose = "-v" in tokens or "--verbose" in tokens
+    try:
+        if not tokens:
+            raise UsageError("no command given; see fastnst --help")
+        return int(app(tokens, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        return _fail(UsageError(" ".join(str(error).split()).rstrip(".") + "; see --help"), verbose)
+    except FastnstError as error:
+        return _fail(error, verbose)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            return _bug()
+        missing = UnavailableError(
+            f'this needs the package {error.name}, which is not installed; run: pip install "fastnst[{extra}]"'
+        )
+        return _fail(missing, verbose)
+    except KeyboardInterrupt:
+        return _fail(Interrupted("interrupted", signal.SIGINT), verbose)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        if error.filename is None and sys.stdout is not None and error.errno is not None:
+            return _stdout_failed(error)
+        return _bug()
+    except Exception:
+        return _bug()
+
+
+def run() -> NoReturn:
+    """The console script: main, and a stdout that is flushed or given up without a traceback."""
+    status = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 1
+    except OSError as error:
+        status = _stdout_failed(error)
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(status) if sys.stdout.closed else _leave(status)
+    raise AssertionError("not reached")
+
+
+def _leave(status: int) -> NoReturn:
+    # What could not be written must not be tried again, with a complaint, while Python shuts down.
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.exit(status)
+    os._exit(status)
+
+
+def _fail(error: FastnstError, verbose: bool) -> int:
+    print(f"fastnst: {error}", file=sys.stderr)
+    if verbose:
+        traceback.print_exc()
+    return error.exit_status
+
+
+def _stdout_failed(error: OSError) -> int:
+    print(f"fastnst: cannot write to standard output: {error.strerror}", file=sys.stderr)
+    return 5
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    print("fastnst: this is a bug in fastnst; please report it with the lines above", file=sys.stderr)
+    return 1
+
+
+def _terminated(number: int, _: object) -> None:
+    raise Interrupted("terminated", number)

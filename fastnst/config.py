@@ -1,0 +1,181 @@
+"""Every option once: a field is a flag of the command line, its docstring the help text, its value part of the file.
+
+Nothing here imports torch, so that help and usage errors need no training packages.
+"""
+
+import math
+from dataclasses import KW_ONLY, asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from fastnst.device import Device
+from fastnst.errors import UsageError
+
+_Number = int | float
+
+
+def check_range(
+    name: str, value: _Number | None, low: _Number, high: _Number = math.inf, *, above: bool = False
+) -> None:
+    """UsageError unless low <= value <= high (low < value with `above`); None passes, NaN never does."""
+    if value is None:
+        return
+    fits = (low < value if above else low <= value) and value <= high and math.isfinite(value)
+    if not fits:
+        flag = "--" + name.replace("_", "-")
+        lowest = f"above {low}" if above else f"at least {low}"
+        highest = "" if high == math.inf else f" and at most {high}"
+        raise UsageError(f"{flag} is {value} but must be {lowest}{highest}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run; stored whole in the checkpoint's header."""
+
+    style: Path
+    """the painting to learn"""
+
+    _: KW_ONLY
+
+    content: Path
+    """folder of photographs to train on, searched recursively"""
+    output: Annotated[Path, Parameter(alias="-o")]
+    """checkpoint to write, NAME.safetensors"""
+
+    preset: Literal["base", "slim"] = "base"
+    """network: base as in the paper, slim with half its widths"""
+    size: int = 256
+    """side of the training crops, pixels"""
+    batch_size: int = 4
+    """photographs a step"""
+    steps: int = 2000
+    """optimizer steps"""
+    style_size: int = 512
+    """longer side of the painting, pixels: larger gives larger strokes; never enlarged"""
+    loss: Literal["relative", "paper"] = "relative"
+    """weighing: relative fits any painting, paper is that of Johnson's released code"""
+    content_weight: float | None = None
+    """weight of the content term [default: 1]"""
+    style_weight: float | None = None
+    """weight of the style term [default: see --loss; relative 5, paper 5]"""
+    tv_weight: float | None = None
+    """weight of the total variation [default: relative 0.05, paper 1e-6]"""
+    content_layers: tuple[str, ...] = ("relu3_3",)
+    """layers of the loss network for content"""
+    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    """layers of the loss network for style"""
+    vgg: str = "bundled"
+    """loss network: bundled, torchvision, vgg19, or a safetensors file"""
+    pooling: Literal["max", "average"] = "max"
+    """pooling of the loss network"""
+    learning_rate: float = 1e-3
+    """Adam's learning rate"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    compile: bool = False
+    """compile the network with torch.compile first"""
+    device: Device = "auto"
+    """where to train"""
+    seed: int = 0
+    """seed of weights, order and crops"""
+    init: Path | None = None
+    """start from the weights of this checkpoint instead of random ones"""
+    workers: int = 2
+    """threads that prepare photographs"""
+
+    name: str | None = None
+    """name of the style [default: that of the output]"""
+    credit: str = ""
+    """painter, title, year and license of the painting, kept in the file"""
+    logdir: Path | None = None
+    """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
+    save_every: int = 200
+    """steps between checkpoints"""
+    preview_every: int = 100
+    """steps between preview pictures"""
+    resume: bool = False
+    """continue an interrupted run of the same output"""
+    overwrite: bool = False
+    """start again over an existing output"""
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 32, 4096)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("steps", self.steps, 1)
+        check_range("style_size", self.style_size, 32, 8192)
+        for weight in ("content_weight", "style_weight", "tv_weight"):
+            check_range(weight, getattr(self, weight), 0)
+        check_range("learning_rate", self.learning_rate, 0, above=True)
+        check_range("workers", self.workers, 1, 256)
+        check_range("save_every", self.save_every, 1)
+        check_range("preview_every", self.preview_every, 1)
+        check_range("seed", self.seed, 0)
+        if self.output.suffix != ".safetensors":
+            raise UsageError(f"--output is {self.output} but must end in .safetensors")
+
+    @property
+    def style_name(self) -> str:
+        return self.name or self.output.stem
+
+    @property
+    def log_folder(self) -> Path:
+        return self.logdir or self.output.with_suffix("")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the resume state lies."""
+        return self.output.with_suffix(".state.safetensors")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StylizeOptions:
+    """How pictures are painted and written."""
+
+    max_size: int | None = None
+    """scale pictures down first so that the longer side has at most this many pixels"""
+    strength: float = 1.0
+    """0 keeps the photo, 1 is the whole painting"""
+    preserve_color: Literal["luma", "histogram"] | None = None
+    """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
+    quality: int = 92
+    """quality of JPEG and WebP, 1 to 100"""
+    format: Literal["jpg", "png", "webp"] | None = None
+    """format of the files in an output folder, or of standard output [default: as the input; standard output png]"""
+    overwrite: bool = False
+    """replace existing outputs"""
+    skip_existing: bool = False
+    """leave out inputs whose output exists, to finish an interrupted folder"""
+    fail_fast: bool = False
+    """stop at the first picture that fails"""
+    allow_truncated: bool = False
+    """paint what is left of a file that was cut off"""
+    frames: Literal["first", "reject"] = "first"
+    """animations: paint the first frame, or refuse them"""
+
+    def __post_init__(self) -> None:
+        check_range("max_size", self.max_size, 16, 16_384)
+        check_range("strength", self.strength, 0, 1)
+        check_range("quality", self.quality, 1, 100)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a checkpoint is exported."""
+
+    opset: Literal[17, 18] = 18
+    """version of the ONNX operators"""
+    overwrite: bool = False
+    """replace an existing file"""

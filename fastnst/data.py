@@ -1,0 +1,111 @@
+"""A folder of photographs as an endless, repeatable stream of crops.
+
+Which photo stands at a position, and how it is cropped, depends on (seed, position) alone: not on the number of
+workers, not on where a run was interrupted.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
+from fastnst.files import show
+from fastnst.image import Limits, Pixels, read_picture, read_size
+
+LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
+_LIMITS = Limits(smallest=16)
+
+
+@dataclass
+class Photographs:
+    """All usable pictures below a folder; `unusable` says why others are not, and grows when decoding finds more.
+
+    Raises InputError if there is no folder or nothing usable in it.
+    """
+
+    folder: Path
+    size: int
+    seed: int
+    files: list[Path] = field(init=False)
+    unusable: dict[Path, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise InputError(f"{show(self.folder)} is not a folder; give one with photographs")
+        self.files, self.unusable = _scan(self.folder)
+        if not self.files:
+            raise InputError(
+                f"no usable picture in {show(self.folder)} or below ({len(self.unusable)} unusable files); "
+                "give a folder with JPEG, PNG or WebP photographs"
+            )
+
+    def crop(self, position: int) -> Pixels:
+        """The photo at a position, at a random scale, place and side: uint8 (size, size, 3).
+
+        A photo that turns out damaged is replaced by the next in the same epoch's order.
+        """
+        epoch, place = divmod(position, len(self.files))
+        order = _order(self.seed, epoch, len(self.files))
+        random = np.random.default_rng([self.seed, position])
+        zoom, x, y, flip = LARGEST_SCALE ** random.random(), random.random(), random.random(), random.random() < 0.5
+        for offset in range(len(self.files)):
+            path = self.files[order[(place + offset) % len(self.files)]]
+            if path in self.unusable:
+                continue
+            try:
+                picture = read_picture(path, limits=_LIMITS, short_side=round(self.size * zoom))
+            except FastnstError as error:
+                self.unusable[path] = str(error)
+                continue
+            image = Image.fromarray(picture.rgb)
+            side = min(image.size) / max(1.0, zoom)
+            left, top = x * (image.width - side), y * (image.height - side)
+            box = (left, top, left + side, top + side)
+            pixels = np.asarray(
+                image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+            )
+            return pixels[:, ::-1] if flip else pixels
+        raise InputError(f"every picture in {show(self.folder)} turned out damaged; give usable photographs")
+
+    def batches(self, start: int, stop: int, batch_size: int, workers: int = 2) -> Iterator[np.ndarray]:
+        """uint8 (batch_size, size, size, 3) for each step from start to stop, prepared ahead by threads."""
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            ahead: deque[list[Future[Pixels]]] = deque()
+            try:
+                for step in range(start, stop):
+                    while len(ahead) < 3 and step + len(ahead) < stop:
+                        first = (step + len(ahead)) * batch_size
+                        ahead.append([pool.submit(self.crop, first + i) for i in range(batch_size)])
+                    yield np.stack([crop.result() for crop in ahead.popleft()])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(np.random.default_rng([seed, epoch, count]).permutation(count).tolist())
+
+
+def _scan(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Files whose header is that of a usable picture, and the reasons against the others, in a stable order."""
+    usable, unusable = [], {}
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            try:
+                read_size(path, _LIMITS)
+            except UnsupportedFormatError:
+                unusable[path] = "not a picture"
+            except FastnstError as error:
+                unusable[path] = str(error)
+            else:
+                usable.append(path)
+    return sorted(usable), unusable

@@ -1,0 +1,47 @@
+"""Which device runs: "auto" takes what is there, a name that was given never falls back."""
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from fastnst.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def torch_device(device: Device) -> "torch.device":
+    """The torch device for a name; UnavailableError for "cuda" without a usable GPU."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        built = (
+            "sees no NVIDIA GPU; check the driver"
+            if torch.version.cuda
+            else "was built without CUDA; install a CUDA build"
+        )
+        raise UnavailableError(
+            f"--device cuda was asked for but torch {torch.__version__} {built}, or use --device cpu"
+        )
+    chosen = "cuda" if available and device != "cpu" else "cpu"
+    log.info("torch runs on %s", chosen)
+    return torch.device(chosen)
+
+
+def onnx_providers(device: Device) -> list[str]:
+    """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
+    import onnxruntime
+
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not available:
+        raise UnavailableError(
+            "--device cuda was asked for but this ONNX Runtime has no CUDA provider; "
+            'run: pip uninstall onnxruntime && pip install --force-reinstall "fastnst[gpu]"'
+        )
+    if available and device != "cpu":
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "auto" else ["CUDAExecutionProvider"]
+    return ["CPUExecutionProvider"]

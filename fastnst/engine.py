@@ -1,0 +1,160 @@
+"""One trained style as a callable, run by torch or by ONNX Runtime behind one interface with numpy at the boundary."""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fastnst.device import Device, onnx_providers, torch_device
+from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
+from fastnst.files import show
+from fastnst.image import Array
+from fastnst.onnx_file import read_onnx
+from fastnst.styles import DEFAULT_STYLE, bundled_style
+
+log = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "torch", "onnx"]
+
+
+class Engine(Protocol):
+    """Runs one trained style: (N, 3, H, W) float32 RGB 0..1 -> same shape and range, any H and W of at least 16."""
+
+    def __call__(self, images: Array) -> Array: ...
+
+
+def open_engine(style: str | Path | None = None, engine: EngineName = "auto", device: Device = "auto") -> Engine:
+    """Open a bundled style by name, or a .safetensors or .onnx file; no style is the default one.
+
+    "auto" takes ONNX Runtime where an ONNX file and the package are there, else torch.
+
+    Raises UsageError for an unknown name, ModelError or UnsafeModelError for an unusable file, UnavailableError for a
+    device that is not there, ModuleNotFoundError for an engine that is not installed.
+    """
+    path = _find(DEFAULT_STYLE if style is None else style, engine)
+    log.info("style %s", show(path))
+    return OnnxEngine(path, device) if path.suffix == ".onnx" else TorchEngine(path, device)
+
+
+class OnnxEngine:
+    """A style in ONNX Runtime: float (N, 3, H, W) 0..1 or uint8 (N, H, W, 3) files, told apart by their input."""
+
+    def __init__(self, path: Path, device: Device = "auto") -> None:
+        data, _ = read_onnx(path)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        providers = onnx_providers(device)
+        try:
+            self.session = onnxruntime.InferenceSession(data, options, providers=providers)
+        except Exception as error:  # its exception classes share no base but Exception
+            raise ModelError(f"{show(path)} cannot be run ({_first_line(error)}); export the style again") from error
+        if device == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
+            from fastnst.errors import UnavailableError
+
+            raise UnavailableError(
+                "--device cuda was asked for but ONNX Runtime could not start it; check CUDA and cuDNN"
+            )
+        log.info("ONNX Runtime runs on %s", self.session.get_providers()[0])
+        self.input, self.uint8 = _signature(self.session, path)
+        self._self_test(path)
+
+    def __call__(self, images: Array) -> Array:
+        given: Any = images
+        if self.uint8:
+            given = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        try:
+            stylized = self.session.run(None, {self.input: given})[0]
+        except Exception as error:
+            raise FastnstError(
+                f"ONNX Runtime failed on a picture of {images.shape[3]}x{images.shape[2]} ({_first_line(error)})"
+            ) from error
+        if self.uint8:
+            stylized = stylized.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        return np.asarray(stylized, dtype=np.float32)
+
+    def _self_test(self, path: Path) -> None:
+        ramp = np.linspace(0, 1, 3 * 18 * 21, dtype=np.float32).reshape(1, 3, 18, 21)
+        try:
+            painted = self(ramp)
+        except FastnstError as error:
+            raise ModelError(f"{show(path)} does not paint a test picture ({error}); export the style again") from error
+        if painted.shape != ramp.shape or not np.isfinite(painted).all():
+            raise ModelError(
+                f"{show(path)} paints a test picture of another size or without finite values; export the style again"
+            )
+
+
+class TorchEngine:
+    """A checkpoint in torch, float32."""
+
+    def __init__(self, path: Path, device: Device = "auto") -> None:
+        import torch
+
+        from fastnst.checkpoint import load_checkpoint
+
+        net, self.meta = load_checkpoint(path)
+        self.device = torch_device(device)
+        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, images: Array) -> Array:
+        import torch
+
+        with torch.inference_mode():
+            content = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+            painted: Array = self.net(content).clamp(0, 1).cpu().numpy()
+        return painted
+
+
+def _find(style: str | Path, engine: EngineName) -> Path:
+    """The file to open for a name or a path and an engine."""
+    path = Path(style)
+    kind = path.suffix
+    if kind in (".pth", ".pt", ".pkl", ".model"):
+        raise UnsafeModelError(
+            f"{show(path)} is a pickle, which can run code; convert it once with: fastnst import {show(path)}"
+        )
+    if kind in (".onnx", ".safetensors"):
+        if (engine, kind) in (("torch", ".onnx"), ("onnx", ".safetensors")):
+            remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"
+            raise UsageError(f"--engine {engine} cannot run {show(path)}; {remedy}")
+        return path
+    if path.parent != Path() or path.exists():
+        raise ModelError(f"{show(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
+    found = bundled_style(str(style))
+    choice = {"torch": found.checkpoint, "onnx": found.onnx}
+    if engine == "auto":
+        engine = "onnx" if importlib.util.find_spec("onnxruntime") else "torch"
+    return choice[engine]
+
+
+def _signature(session: Any, path: Path) -> tuple[str, bool]:
+    """The input's name and whether it is uint8; ModelError unless it is one picture of any size in, one out."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            f"{show(path)} has {len(inputs)} inputs and {len(outputs)} outputs but a style has one of each"
+        )
+    kind, shape = inputs[0].type, inputs[0].shape
+    layouts: dict[str, Callable[[Any], bool]] = {
+        "tensor(float)": lambda s: (
+            len(s) == 4 and s[1] == 3 and not isinstance(s[2], int) and not isinstance(s[3], int)
+        ),
+        "tensor(uint8)": lambda s: (
+            len(s) == 4 and s[3] == 3 and not isinstance(s[1], int) and not isinstance(s[2], int)
+        ),
+    }
+    if kind not in layouts or not layouts[kind](shape):
+        raise ModelError(
+            f"{show(path)} takes {kind} {shape} but a style takes float (N, 3, H, W) or uint8 (N, H, W, 3), any size; "
+            "export it with fastnst export"
+        )
+    return inputs[0].name, kind == "tensor(uint8)"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

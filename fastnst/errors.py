@@ -1,0 +1,65 @@
+"""What can go wrong, as a few classes that carry an exit status and an HTTP status.
+
+Messages are one sentence: what was given, what is needed, what to do.
+"""
+
+
+class FastnstError(Exception):
+    """Anything a user can be told in one sentence."""
+
+    exit_status = 1
+    http_status = 500
+
+
+class UsageError(FastnstError):
+    """An option or argument that cannot be meant."""
+
+    exit_status = 2
+    http_status = 400
+
+
+class UnavailableError(FastnstError):
+    """A device, a backend or an optional package that this environment lacks."""
+
+    exit_status = 3
+
+
+class InputError(FastnstError):
+    """An input that cannot be used: damaged, too large, too small, not there."""
+
+    exit_status = 4
+    http_status = 422
+
+
+class UnsupportedFormatError(InputError):
+    """Bytes that are not one of the picture formats fastnst reads."""
+
+    http_status = 415
+
+
+class ModelError(InputError):
+    """A style or checkpoint file that is damaged, foreign or not what it claims."""
+
+
+class UnsafeModelError(ModelError):
+    """A model file that could run code or read other files."""
+
+
+class OutputError(FastnstError):
+    """An output that exists already or cannot be written."""
+
+    exit_status = 5
+
+
+class DivergedError(FastnstError):
+    """Training that met a loss or gradient that is not a number."""
+
+    exit_status = 6
+
+
+class Interrupted(FastnstError):
+    """Work stopped by a signal after everything worth keeping was saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number

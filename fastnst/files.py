@@ -1,0 +1,87 @@
+"""Writing files so that nobody ever sees half of one, and checking beforehand that they can be written."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from fastnst.errors import OutputError
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Fail before any work when the result could not be written to this path.
+
+    Raises OutputError if it exists and may not be overwritten, is a folder, or its folder cannot be made or written to.
+    """
+    if path.is_dir():
+        raise OutputError(f"{show(path)} is a folder; give the name of a file")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{show(path)} exists already; add --overwrite or choose another name")
+    folder = path.parent
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to the folder {show(folder)}; choose another or change its permissions")
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents; OutputError if that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {show(folder)}: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside the path that takes its place, flushed to disk, when the block ends well.
+
+    Otherwise the temporary file is removed and the old one, if any, stays. OSError becomes OutputError.
+    """
+    # Not derived from the target's name, which may already be as long as a file system allows.
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".fastnst.{os.getpid()}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def show(path: object) -> str:
+    """A path as it may be printed: control characters and undecodable bytes escaped, nothing else changed."""
+    text = os.fsdecode(os.fspath(path)) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

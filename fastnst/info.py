@@ -1,0 +1,48 @@
+"""What a checkpoint or an ONNX file holds, as plain values."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastnst.errors import ModelError
+from fastnst.files import show
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything a .safetensors or .onnx file says about itself.
+
+    Raises ModelError, or UnsafeModelError for a pickle, if it is neither or damaged.
+    """
+    if path.suffix == ".onnx":
+        return _describe_onnx(path)
+    from dataclasses import asdict
+
+    from fastnst.checkpoint import load_checkpoint
+
+    net, meta = load_checkpoint(path)
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    return {
+        "file": show(path),
+        "kind": "checkpoint",
+        "bytes": path.stat().st_size,
+        "parameters": parameters,
+        **asdict(meta),
+    }
+
+
+def _describe_onnx(path: Path) -> dict[str, Any]:
+    from fastnst.onnx_file import read_onnx
+
+    _, found = read_onnx(path)
+    try:
+        meta = json.loads(found.metadata.get("fastnst", "{}"))
+    except ValueError as error:
+        raise ModelError(f"{show(path)} has an unreadable fastnst header ({error}); export it again") from error
+    return {
+        "file": show(path),
+        "kind": "onnx",
+        "bytes": found.size,
+        "opset": found.opsets.get("", 0),
+        "nodes": found.nodes,
+        **meta,
+    }

@@ -1,0 +1,155 @@
+"""Perceptual loss = content + style + total variation (Johnson et al. 2016), in two forms of weighing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from fastnst.errors import UsageError
+from fastnst.vgg import VGGFeatures
+
+CONTENT_LAYERS = ("relu3_3",)
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+LossForm = Literal["relative", "paper"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Multipliers of the three terms."""
+
+    content: float
+    style: float
+    tv: float
+
+
+# paper: the defaults of Johnson's released code, for VGG features of 0..255 images.
+# relative: found by eye over 14 paintings; the terms are fractions of their targets' energy.
+DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
+    "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
+    "relative": LossWeights(content=1.0, style=5.0, tv=0.05),
+}
+
+
+class LossTerms(NamedTuple):
+    """The weighted terms of one batch, ready to log by field name."""
+
+    content: Tensor
+    style: Tensor
+    tv: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.content + self.style + self.tv
+
+
+class _Gram(torch.autograd.Function):
+    """The product in float32; its gradient in the features' own precision, which is what it is rounded to anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        # Under channels_last the flattened view needs no copy.
+        flat = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))  # (N, C, H*W)
+        gram: Tensor = flat @ flat.mT / features[0].numel()  # (N, C, C)
+        return gram
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        symmetric = (gradient + gradient.mT) / features[0].numel()
+        # float16 has too few exponents for a gradient divided by C*H*W; bfloat16 has as many as float32.
+        working = symmetric.dtype if features.dtype == torch.float16 else features.dtype
+        product = symmetric.to(working) @ features.flatten(2).to(working)  # (N, C, H*W)
+        return product.to(features.dtype).view_as(features)
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Channel correlations of feature maps: (N, C, H, W) -> (N, C, C), float32 (float64 stays).
+
+    Source: Johnson et al. 2016, eq. 3 (divided by C*H*W, so that layers of any size weigh alike).
+    Always float32: the sum over H*W overflows float16 on ordinary images, and autocast would round it to bfloat16.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return cast(Tensor, _Gram.apply(features))
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Half the sum of squared differences of neighbours, mean over the batch: (N, 3, H, W) -> scalar.
+
+    Source: the released code of Johnson et al. 2016; Mahendran and Vedaldi 2015 with beta 2.
+    Unit: that of the images, squared.
+    """
+    rows = (images[..., 1:, :] - images[..., :-1, :]).square().sum()
+    columns = (images[..., :, 1:] - images[..., :, :-1]).square().sum()
+    return (rows + columns) / (2 * len(images))
+
+
+def roughness(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, independent of the size: (N, 3, H, W) -> scalar."""
+    rows = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
+    columns = (images[..., :, 1:] - images[..., :, :-1]).square().mean()
+    return rows + columns
+
+
+class PerceptualLoss(nn.Module):
+    """(stylized, content), both (N, 3, H, W) RGB 0..1 -> LossTerms, for one style image (1, 3, H, W).
+
+    `paper`: squared differences of features and of Gram matrices, mean over their elements, and the summed total
+    variation of the 0..255 image: the absolute weights of Johnson's released code.
+    `relative`: each term is a fraction of its own scale - the content features' energy, each style Gram matrix's
+    energy (mean over layers), the painting's own roughness - so one set of weights fits every painting, size and VGG.
+    Differs from the paper: the mean over layers instead of the sum, in `relative` only.
+    """
+
+    style_roughness: Tensor
+
+    def __init__(
+        self,
+        features: VGGFeatures,
+        style: Tensor,
+        weights: LossWeights,
+        form: LossForm = "relative",
+        content_layers: Sequence[str] = CONTENT_LAYERS,
+        style_layers: Sequence[str] = STYLE_LAYERS,
+    ) -> None:
+        super().__init__()
+        for name, value in vars(weights).items():
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"the {name} weight must be zero or more, got {value}")
+        self.features, self.weights, self.form = features, weights, form
+        self.content_layers, self.style_layers = tuple(content_layers), tuple(style_layers)
+        with torch.no_grad():
+            for name, values in features(style, style_layers).items():
+                self.register_buffer(f"gram_{name}", gram_matrix(values), persistent=False)
+            self.register_buffer("style_roughness", roughness(style), persistent=False)
+
+    def forward(self, stylized: Tensor, content: Tensor) -> LossTerms:
+        with torch.no_grad():
+            target = self.features(content, self.content_layers)
+        features = self.features(stylized)
+        with torch.autocast(stylized.device.type, enabled=False):
+            content_terms = torch.stack(
+                [self._distance(features[name].float(), target[name].float()) for name in self.content_layers]
+            )
+            style_terms = torch.stack(
+                [
+                    self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
+                    for name in self.style_layers
+                ]
+            )
+            w = self.weights
+            if self.form == "paper":
+                tv = total_variation(stylized.float() * 255)
+                return LossTerms(w.content * content_terms.sum(), w.style * style_terms.sum(), w.tv * tv)
+            tv = roughness(stylized.float()) / self.style_roughness.clamp(min=1e-6)
+            return LossTerms(w.content * content_terms.mean(), w.style * style_terms.mean(), w.tv * tv)
+
+    def _distance(self, given: Tensor, target: Tensor) -> Tensor:
+        """Mean squared difference; in the relative form, over the target's mean square."""
+        difference = (given - target).square().mean()
+        if self.form == "paper":
+            return difference
+        return difference / target.square().mean().clamp(min=1e-12)

@@ -1,0 +1,58 @@
+"""One photo in many styles on one labelled sheet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fastnst.device import Device
+from fastnst.engine import EngineName
+from fastnst.files import check_output
+from fastnst.image import Picture, output_format, read_picture, write_picture
+from fastnst.styles import bundled_names
+from fastnst.stylize import Stylizer
+
+_LABEL = 34  # pixels of height under each picture
+_GAP = 10
+
+
+def paint_sheet(
+    photo: Path,
+    output: Path,
+    styles: Sequence[str] | None = None,
+    *,
+    engine: EngineName = "auto",
+    device: Device = "auto",
+    tile_size: int = 480,
+    overwrite: bool = False,
+) -> Path:
+    """The photo itself, then its painting in each style, all bundled ones by default; returns the output's path.
+
+    Raises OutputError if the output exists or cannot be written, InputError for an unusable photo.
+    """
+    output_format(output)
+    check_output(output, overwrite=overwrite)
+    content = read_picture(photo, max_size=tile_size)
+    tiles = [("photo", content)]
+    for style in bundled_names() if styles is None else styles:
+        tiles.append((Path(style).stem, Stylizer.open(style, engine=engine, device=device).paint(content)))
+    write_picture(arrange(tiles), output)
+    return output
+
+
+def arrange(tiles: Sequence[tuple[str, Picture]]) -> Picture:
+    """Labelled pictures of one size in rows on white, in a shape near a square."""
+    height, width = tiles[0][1].size
+    columns = max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _LABEL + _GAP) + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=20)
+    for index, (label, picture) in enumerate(tiles):
+        x = _GAP + index % columns * (width + _GAP)
+        y = _GAP + index // columns * (height + _LABEL + _GAP)
+        sheet.paste(Image.fromarray(picture.rgb), (x, y))
+        draw.text((x + width / 2, y + height + _LABEL / 2), label, fill="black", font=font, anchor="mm")
+    return Picture(np.asarray(sheet))

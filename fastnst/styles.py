@@ -1,0 +1,57 @@
+"""The catalogue of bundled styles: name -> files and credit."""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastnst.errors import UsageError
+from fastnst.files import show
+from fastnst.onnx_file import read_onnx
+
+DEFAULT_STYLE = "cafe-terrace"
+
+_HERE = Path(__file__).parent
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Style:
+    """One bundled style."""
+
+    name: str
+    checkpoint: Path
+    onnx: Path
+    preview: Path
+    credit: str
+    preset: str
+
+
+def catalogue_folder() -> Path:
+    """Where the bundled styles lie: inside an installed package, or beside it in a checkout."""
+    installed = _HERE / "checkpoints"
+    return installed if installed.is_dir() else _HERE.parent / "checkpoints"
+
+
+def bundled_names() -> list[str]:
+    return sorted(path.stem for path in catalogue_folder().glob("*.onnx"))
+
+
+def bundled_style(name: str) -> Style:
+    """Look a style up by name; UsageError with the closest names if there is none."""
+    names = bundled_names()
+    if not _NAME.fullmatch(name) or name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}" if close else f"choose from {', '.join(names)}"
+        raise UsageError(f"no bundled style {show(name)!r}; {hint}, or give a .safetensors or .onnx file")
+    folder = catalogue_folder()
+    onnx = folder / f"{name}.onnx"
+    meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
+    return Style(
+        name, folder / f"{name}.safetensors", onnx, folder / f"{name}.jpg", meta["style"]["credit"], meta["preset"]
+    )
+
+
+def bundled_styles() -> list[Style]:
+    return [bundled_style(name) for name in bundled_names()]

@@ -1,0 +1,152 @@
+"""The frozen loss network: VGG16 or VGG19 by layer name, with the one normalization its weights want.
+
+No other module knows a mean, a standard deviation or a channel order of any VGG.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from fastnst.errors import InputError, ModelError, UnavailableError, UsageError
+
+BUNDLED = Path(__file__).parent / "weights" / "vgg16_features.fp16.safetensors"
+
+# Convolutions a block has, configurations D and E of Simonyan and Zisserman 2014, table 1.
+BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+WIDTHS = (64, 128, 256, 512, 512)
+
+Pooling = Literal["max", "average"]
+
+
+def layer_names(network: str = "vgg16") -> list[str]:
+    """All layer names in depth order; a name's place is its index in torchvision's `vgg16().features`."""
+    names = []
+    for block, convolutions in enumerate(BLOCKS[network], start=1):
+        for index in range(1, convolutions + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return names
+
+
+class VGGFeatures(nn.Module):
+    """Frozen VGG: (N, 3, H, W) RGB 0..1 -> {"relu1_2": (N, 64, H, W), ...}, in depth order.
+
+    `vgg` names the weights: "bundled" (VGG16, inside the package), "torchvision" (its VGG16), "vgg19" (torchvision's),
+    or a safetensors file with torchvision's keys. Average instead of max pooling is what Gatys et al. 2015 prefer.
+
+    Raises UsageError for a layer the network does not have, ModelError for weights that do not fit, and
+    UnavailableError if torchvision's weights are neither cached nor can be downloaded.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, layers: Sequence[str], vgg: str | Path = "bundled", pooling: Pooling = "max") -> None:
+        super().__init__()
+        weights, imagenet_input = _read_weights(vgg)
+        network = "vgg19" if "features.34.weight" in weights else "vgg16"
+        self.names = layer_names(network)
+        self.layers = tuple(self._in_depth_order(layers))
+        depth = self.names.index(self.layers[-1]) + 1
+        self.body = nn.ModuleList(_modules(self.names[:depth], pooling, keep=self.layers))
+        _load(self.body, weights, source=vgg)
+
+        if imagenet_input:
+            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+            scale, shift = 1 / std, -mean / std
+        else:
+            scale, shift = torch.full((3,), 255.0), -torch.tensor([123.68, 116.779, 103.939])
+        self.register_buffer("scale", scale.view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Features of all layers, or of some of them; stops at the deepest one asked for."""
+        wanted = self.layers if layers is None else self._in_depth_order(layers)
+        smallest = 2 ** sum(name.startswith("pool") for name in self.names[: self.names.index(wanted[-1]) + 1])
+        if min(images.shape[-2:]) < smallest:
+            height, width = images.shape[-2:]
+            raise InputError(
+                f"image is {width}x{height} but {wanted[-1]} needs at least {smallest}x{smallest}; "
+                "use a larger image or a shallower layer"
+            )
+        x = images * self.scale + self.shift
+        features = {}
+        for name, module in zip(self.names, self.body, strict=False):
+            x = module(x)
+            if name in wanted:
+                features[name] = x
+            if name == wanted[-1]:
+                break
+        return features
+
+    def _in_depth_order(self, layers: Iterable[str]) -> list[str]:
+        wanted = set(layers)
+        unknown = sorted(wanted - set(self.names))
+        if unknown or not wanted:
+            raise UsageError(f"unknown VGG layer {', '.join(unknown) or '(none)'}; choose from {', '.join(self.names)}")
+        return [name for name in self.names if name in wanted]
+
+
+def _modules(names: Sequence[str], pooling: Pooling, keep: Sequence[str]) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    width = 3
+    for index, name in enumerate(names):
+        block = int(name[4])
+        if name.startswith("conv"):
+            modules.append(nn.Conv2d(width, WIDTHS[block - 1], kernel_size=3, padding=1))
+            width = WIDTHS[block - 1]
+        elif name.startswith("relu"):
+            # In place, except over a convolution whose own values were asked for.
+            modules.append(nn.ReLU(inplace=names[index - 1] not in keep))
+        else:
+            modules.append(nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2))
+    return modules
+
+
+def _load(body: nn.ModuleList, weights: dict[str, Tensor], source: str | Path) -> None:
+    for index, module in enumerate(body):
+        if not isinstance(module, nn.Conv2d):
+            continue
+        for kind, parameter in (("weight", module.weight), ("bias", module.bias)):
+            key = f"features.{index}.{kind}"
+            if key not in weights or parameter is None or weights[key].shape != parameter.shape:
+                shape = tuple(weights[key].shape) if key in weights else "missing"
+                needed = tuple(parameter.shape) if parameter is not None else ()
+                raise ModelError(f"{source}: {key} is {shape} but a VGG needs {needed}")
+            parameter.data.copy_(weights[key])
+
+
+def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], bool]:
+    """Convolution weights by torchvision's keys, and whether they want torchvision's input normalization."""
+    if vgg in ("torchvision", "vgg19"):
+        return _torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), True
+    path = BUNDLED if vgg == "bundled" else Path(vgg)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys() if key.startswith("features.")}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot read VGG weights from {path} ({error}); give bundled, torchvision, vgg19 or a safetensors file"
+        ) from error
+    return weights, not metadata.get("input", "").startswith("RGB, values 0..255")
+
+
+def _torchvision_weights(network: str) -> dict[str, Tensor]:
+    from torchvision.models import VGG16_Weights, VGG19_Weights
+
+    entry = VGG16_Weights.IMAGENET1K_V1 if network == "vgg16" else VGG19_Weights.IMAGENET1K_V1
+    try:
+        return dict(entry.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UnavailableError(
+            f"torchvision's weights for {network} are not on this machine and could not be downloaded; "
+            f"put {entry.url} into {folder}"
+        ) from error
