@@ -53,8 +53,7 @@ class _Gram(torch.autograd.Function):
         ctx.save_for_backward(features)
         # Under channels_last the flattened view needs no copy.
         flat = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))  # (N, C, H*W)
-        gram: Tensor = flat @ flat.mT / features[0].numel()  # (N, C, C)
-        return gram
+        return torch.bmm(flat, flat.mT) / features[0].numel()  # (N, C, C)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

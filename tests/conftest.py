@@ -1,0 +1,55 @@
+"""Fixtures every test file shares: real photographs, and small networks with random weights where any style will do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastnst.checkpoint import CheckpointMeta, save_checkpoint
+from fastnst.config import ExportOptions
+from fastnst.export import export
+from fastnst.nets import NetConfig, TransformerNet
+
+ROOT = Path(__file__).parent.parent
+PHOTOS = ROOT / "examples" / "photos"
+PAINTINGS = ROOT / "examples" / "paintings"
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow network with random weights, as a .safetensors file."""
+    torch.manual_seed(0)
+    net = TransformerNet(NetConfig(channels=(8, 8, 16), blocks=1))
+    path = tmp_path_factory.mktemp("style") / "random.safetensors"
+    save_checkpoint(path, net, CheckpointMeta("custom", net.config.to_json(), {"name": "random", "credit": "nobody"}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_style(checkpoint: Path) -> Path:
+    """The same network as an .onnx file."""
+    return export(checkpoint, checkpoint.with_suffix(".onnx"), ExportOptions()).path
+
+
+@pytest.fixture
+def fastnst(tmp_path: Path) -> Run:
+    """Run the command line in a process of its own, inside tmp_path: fastnst("info", path, stdin=b"")."""
+
+    def run(*arguments: object, stdin: bytes = b"", timeout: float = 120, **options: object) -> "subprocess.CompletedProcess[bytes]":
+        command = [sys.executable, "-m", "fastnst", *map(os.fspath, map(_text, arguments))]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.run(
+            command, input=stdin, capture_output=True, timeout=timeout, cwd=tmp_path, env=environment, check=False, **options  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+def _text(argument: object) -> "str | bytes | os.PathLike[str]":
+    return argument if isinstance(argument, (bytes, os.PathLike)) else str(argument)
