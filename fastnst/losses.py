@@ -57,7 +57,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (features,) = ctx.saved_tensors
+        features: Tensor = ctx.saved_tensors[0]
         symmetric = (gradient + gradient.mT) / features[0].numel()
         # float16 has too few exponents for a gradient divided by C*H*W; bfloat16 has as many as float32.
         working = symmetric.dtype if features.dtype == torch.float16 else features.dtype
