@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -22,7 +21,7 @@ import fastnst
 from fastnst.config import ExportOptions, StylizeOptions, TrainConfig
 from fastnst.device import Device
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
-from fastnst.files import show
+from fastnst.files import is_folder, show
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -128,7 +127,7 @@ def stylize(
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
     jobs = plan(inputs, output, options)
-    single = len(jobs) == 1 and len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
@@ -288,15 +287,14 @@ def _inline(value: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    tokens = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminated)
+    tokens = _spell_hyphens(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in tokens or "--verbose" in tokens
     try:
         if not tokens:
             raise UsageError("no command given; see fastnst --help")
         return int(app(tokens, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
-        return _fail(UsageError(" ".join(str(error).split()).rstrip(".") + "; see --help"), verbose)
+        return _fail(UsageError(show(" ".join(str(error).split()).rstrip(".")) + "; see --help"), verbose)
     except FastnstError as error:
         return _fail(error, verbose)
     except ModuleNotFoundError as error:
@@ -307,39 +305,39 @@ def main(argv: Sequence[str] | None = None) -> int:
             f'this needs the package {error.name}, which is not installed; run: pip install "fastnst[{extra}]"'
         )
         return _fail(missing, verbose)
-    except KeyboardInterrupt:
-        return _fail(Interrupted("interrupted", signal.SIGINT), verbose)
-    except BrokenPipeError:
-        return 1
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        return _fail(Interrupted(f"stopped by {signal.Signals(number).name}", number), verbose)
     except OSError as error:
-        if error.filename is None and sys.stdout is not None and error.errno is not None:
-            return _stdout_failed(error)
-        return _bug()
+        return _bug() if error.filename is not None or error.errno is None else _stdout_failed(error)
     except Exception:
         return _bug()
 
 
 def run() -> NoReturn:
     """The console script: main, and a stdout that is flushed or given up without a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
     status = main()
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        status = 1
     except OSError as error:
         status = _stdout_failed(error)
-    with suppress(OSError):
-        sys.stderr.flush()
-    os._exit(status) if sys.stdout.closed else _leave(status)
-    raise AssertionError("not reached")
+    sys.exit(status)
 
 
-def _leave(status: int) -> NoReturn:
-    # What could not be written must not be tried again, with a complaint, while Python shuts down.
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.exit(status)
-    os._exit(status)
+def _spell_hyphens(tokens: Sequence[str]) -> list[str]:
+    """A lone hyphen, which cyclopts takes for an option, as -o=- or behind -- where it takes it for a name."""
+    spelled: list[str] = []
+    names: list[str] = []
+    for word in tokens:
+        if word == "-" and spelled and spelled[-1] in ("-o", "--output"):
+            spelled[-1] += "=-"
+        else:
+            (names if word == "-" else spelled).append(word)
+    return spelled + ["--"] * (bool(names) and "--" not in spelled) + names
 
 
 def _fail(error: FastnstError, verbose: bool) -> int:
@@ -350,7 +348,11 @@ def _fail(error: FastnstError, verbose: bool) -> int:
 
 
 def _stdout_failed(error: OSError) -> int:
-    print(f"fastnst: cannot write to standard output: {error.strerror}", file=sys.stderr)
+    # What could not be written must not be tried again, with a complaint, while Python shuts down.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 1
+    print(f"fastnst: cannot write to standard output: {error.strerror}; make room there", file=sys.stderr)
     return 5
 
 
@@ -361,4 +363,5 @@ def _bug() -> int:
 
 
 def _terminated(number: int, _: object) -> None:
-    raise Interrupted("terminated", number)
+    # No Exception, which the handlers around decoders and engines would take for a damaged picture.
+    raise KeyboardInterrupt(number)

@@ -60,7 +60,7 @@ class TrainConfig:
     content_weight: float | None = None
     """weight of the content term [default: 1]"""
     style_weight: float | None = None
-    """weight of the style term [default: see --loss; relative 5, paper 5]"""
+    """weight of the style term [default: relative 2.5, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
     content_layers: tuple[str, ...] = ("relu3_3",)
@@ -132,8 +132,9 @@ class TrainConfig:
         return self.output.with_suffix(".state.safetensors")
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
         return {
-            name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
 

@@ -13,16 +13,24 @@ from fastnst.errors import OutputError
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Fail before any work when the result could not be written to this path.
 
+    Nothing is made yet: atomic_write makes missing folders.
+
     Raises OutputError if it exists and may not be overwritten, is a folder, or its folder cannot be made or written to.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise OutputError(f"{show(path)} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{show(path)} exists already; add --overwrite or choose another name")
-    folder = path.parent
-    make_folder(folder)
+    folder = next((folder for folder in path.parents if os.path.lexists(folder)), path.parent)
+    if not is_folder(folder):
+        raise OutputError(f"cannot write {show(path)}: {show(folder)} is not a folder; choose another")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to the folder {show(folder)}; choose another or change its permissions")
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether a folder is there; unlike Path.is_dir before Python 3.14 no error for a name that is too long."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def make_folder(folder: Path) -> None:
@@ -37,8 +45,10 @@ def make_folder(folder: Path) -> None:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside the path that takes its place, flushed to disk, when the block ends well.
 
-    Otherwise the temporary file is removed and the old one, if any, stays. OSError becomes OutputError.
+    Otherwise the temporary file is removed and the old one, if any, stays. Missing folders are made. OSError becomes
+    OutputError.
     """
+    make_folder(path.parent)
     # Not derived from the target's name, which may already be as long as a file system allows.
     temporary = None
     try:

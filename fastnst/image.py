@@ -43,7 +43,7 @@ SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 Frames = Literal["first", "reject"]
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
-_truncation = threading.Lock()
+_truncation, _filters = threading.Lock(), threading.Lock()  # Python's warning filters and Pillow's switch are global
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def decode_picture(
     frames="reject".
     """
     limits = limits or Limits()
-    _check_gate(data, name, limits)
+    format = _check_gate(data, name, limits)
     with _decoding(name):
-        image = _open(data)
+        image = _open(BytesIO(data), format)
         _check_dimensions(image, name, limits)
         if frames == "reject" and getattr(image, "is_animated", False):
             raise InputError(f"{name} is an animation; give one picture, or use --frames first")
@@ -206,11 +206,9 @@ def looks_like_image(data: bytes) -> str | None:
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Height and width from a file's header alone, refused like in decode_picture."""
     with open_regular(path) as file, _decoding(show(path)):
-        if looks_like_image(file.read(16)) is None:
-            raise UnsupportedFormatError(f"{show(path)} is not a picture fastnst reads")
+        format = _check_gate(file.read(16), show(path), limits)
         file.seek(0)
-        with _quiet_bomb():
-            image = Image.open(file, formats=tuple(MAGIC))
+        image = _open(file, format)
         _check_dimensions(image, show(path), limits)
         return image.height, image.width
 
@@ -237,13 +235,16 @@ def _read_file(path: Path, limits: Limits) -> bytes:
             raise InputError(f"cannot read {show(path)}: {error.strerror or error}") from error
 
 
-def _check_gate(data: bytes, name: str, limits: Limits) -> None:
+def _check_gate(data: bytes, name: str, limits: Limits) -> str:
+    """The format of these bytes, if they are worth opening."""
     if not data:
         raise InputError(f"{name} is empty; give a picture")
     if len(data) > limits.size:
         raise InputError(f"{name} has more than {limits.size >> 20} MiB; save it smaller first")
-    if looks_like_image(data) is None:
+    format = looks_like_image(data)
+    if format is None:
         raise UnsupportedFormatError(f"{name} is not a picture fastnst reads; convert it to one of {', '.join(MAGIC)}")
+    return format
 
 
 @contextmanager
@@ -266,16 +267,17 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet_bomb() -> Iterator[None]:
-    """Our own limit on pixels is stricter and is checked next, so Pillow's warning would only be said twice."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+def _quiet() -> Iterator[None]:
+    """No warnings from Pillow, of sizes (our own limit is stricter and is checked next) and of damaged metadata."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    with _quiet_bomb():
-        return Image.open(BytesIO(data), formats=tuple(MAGIC))
+def _open(file: Any, format: str) -> ImageFile.ImageFile:
+    # Only the one decoder that the magic bytes name.
+    with _quiet():
+        return Image.open(file, formats=(format,))
 
 
 def _check_dimensions(image: Image.Image, name: str, limits: Limits) -> None:
@@ -307,7 +309,7 @@ def _load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
     if not allow_truncated:
         image.load()
         return
-    with _truncation:  # Pillow's switch is global
+    with _truncation:
         before = ImageFile.LOAD_TRUNCATED_IMAGES
         ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
@@ -319,7 +321,8 @@ def _load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        with _quiet():
+            return ImageOps.exif_transpose(image)
     except (OSError, ValueError, TypeError, SyntaxError, KeyError, struct.error, OverflowError, ZeroDivisionError):
         log.info("an unreadable EXIF block was ignored")
         return image

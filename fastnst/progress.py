@@ -34,6 +34,7 @@ class Progress:
                 TextColumn("left"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
+                redirect_stdout=sys.stdout.isatty(),  # else results would follow the bar to stderr
                 speed_estimate_period=120,
             )
             self.bar.start()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fastnst.config import check_range
 from fastnst.device import Device
 from fastnst.engine import EngineName
 from fastnst.files import check_output
@@ -29,8 +30,10 @@ def paint_sheet(
 ) -> Path:
     """The photo itself, then its painting in each style, all bundled ones by default; returns the output's path.
 
-    Raises OutputError if the output exists or cannot be written, InputError for an unusable photo.
+    Raises UsageError for a tile size that cannot be meant, OutputError if the output exists or cannot be written,
+    InputError for an unusable photo.
     """
+    check_range("tile_size", tile_size, 16, 4096)
     output_format(output)
     check_output(output, overwrite=overwrite)
     content = read_picture(photo, max_size=tile_size)

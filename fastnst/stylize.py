@@ -17,7 +17,7 @@ from fastnst.config import StylizeOptions
 from fastnst.device import Device
 from fastnst.engine import Engine, EngineName, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
-from fastnst.files import check_output, make_folder, show, write_bytes
+from fastnst.files import check_output, is_folder, show, write_bytes
 from fastnst.image import (
     SUFFIXES,
     Picture,
@@ -94,12 +94,13 @@ def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Jo
     for an output that exists already or cannot be written.
     """
     several = len(inputs) != 1 or _is_many(inputs[0])
-    if output == "-" or (Path(output).suffix.lower() in SUFFIXES and not Path(output).is_dir()):
+    suffix = "" if is_folder(output) or output.endswith("/") else Path(output).suffix.lower()
+    if output == "-" or suffix in SUFFIXES:
         if several:
             raise UsageError(f"several pictures cannot all go to {show(output)}; name a folder")
         jobs = [Job(_source(inputs[0]), output if output == "-" else Path(output))]
     else:
-        if output == "" or (not several and Path(output).suffix and not Path(output).is_dir()):
+        if output == "" or (suffix and not several):
             output_format(output)  # says which names are possible
         jobs = _folder_jobs(inputs, Path(output), options)
         if not jobs:
@@ -127,7 +128,6 @@ def run(stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions) -> Ite
 def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None:
     """Encode a picture into a file, atomically, or onto standard output."""
     if isinstance(target, Path):
-        make_folder(target.parent)
         write_bytes(target, encode_picture(picture, output_format(target), options.quality))
     else:
         format = SUFFIXES["." + options.format] if options.format else output_format(target)
@@ -158,7 +158,7 @@ def _source(name: str) -> Path | str:
 
 
 def _is_many(name: str) -> bool:
-    return name != "-" and (Path(name).is_dir() or (glob.has_magic(name) and not os.path.lexists(name)))
+    return name != "-" and (is_folder(name) or (glob.has_magic(name) and not os.path.lexists(name)))
 
 
 def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions) -> list[Job]:
@@ -166,13 +166,13 @@ def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions) -
     for name in inputs:
         if name == "-":
             raise UsageError("standard input cannot go into a folder; name a file with -o, or use -o -")
-        if _is_many(name) and not Path(name).is_dir():
+        if _is_many(name) and not is_folder(name):
             jobs += [
                 Job(path, _target(path.name, path, output, options))
                 for path in map(Path, sorted(glob.glob(name, recursive=True)))
                 if _is_picture(path)
             ]
-        elif Path(name).is_dir():
+        elif is_folder(name):
             for path in _pictures_below(Path(name), output):
                 jobs.append(Job(path, _target(path.relative_to(name), path, output, options)))
         else:
@@ -229,9 +229,8 @@ def _check_targets(jobs: list[Job], options: StylizeOptions) -> list[Job]:
             raise UsageError(f"{both} would both become {show(job.target)}; paint them into different folders")
         seen[job.target] = job
     if options.skip_existing:
-        jobs = [job for job in jobs if isinstance(job.target, str) or not job.target.exists()]
+        jobs = [job for job in jobs if isinstance(job.target, str) or not os.path.lexists(job.target)]
     for job in jobs:
         if isinstance(job.target, Path):
-            # The folders themselves are made when the first picture is written into them.
             check_output(job.target, overwrite=options.overwrite)
     return jobs

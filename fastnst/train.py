@@ -36,7 +36,7 @@ from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PerceptualLoss
 from fastnst.nets import PRESETS, TransformerNet
 from fastnst.vgg import VGGFeatures
 
-__all__ = ["StepReport", "TrainConfig", "train"]
+__all__ = ["StepReport", "TrainConfig", "TrainingRun", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ FREE_TO_CHANGE = {
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 FAILED_SAVES = 3  # periodic saves that may fail in a row, say on a full disk, before the run gives up
 PREVIEW_SIZE = 512
+LOG_BUFFER = 4 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,21 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     photographs = Photographs(config.content, config.size, config.seed)
     if photographs.unusable:
         log.warning("%d of the files in %s are unusable and left out", len(photographs.unusable), show(config.content))
-    run = _Run(config, device)
+    run = TrainingRun(config, device)
     start = run.resume() if config.resume else 0
+    if not config.resume:
+        _forget_state(config)
     logs = _Logs(config, photographs, start)
 
     def save(step: int) -> None:
+        logs.flush()  # first, so that a run killed in between has no step without its line in metrics.jsonl
         run.save(step, photographs)
-        logs.flush()
 
     failed_saves = 0
     batches = photographs.batches(start, config.steps, config.batch_size, config.workers)
     with _signals() as received, logs:
+        if start == config.steps:  # the run was killed between its last resume state and the checkpoint
+            save(start)
         started, before = time.monotonic(), start
         for step, pixels in zip(range(start, config.steps), batches, strict=True):
             terms = run.step(step, pixels)
@@ -131,7 +136,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     return config.output
 
 
-class _Run:
+class TrainingRun:
     """The network, its optimizer and everything else that changes from step to step."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
@@ -207,7 +212,7 @@ class _Run:
     def resume(self) -> int:
         """Take over the newest valid state of an interrupted run; the step to go on with, 0 if there is none."""
         path = self.config.state_path
-        candidates = [candidate for candidate in (path, previous_state(path)) if candidate.exists()]
+        candidates = [candidate for candidate in _states(self.config) if candidate.exists()]
         if not candidates:
             log.warning("nothing to resume at %s; training starts from the beginning", show(path))
             return 0
@@ -218,25 +223,32 @@ class _Run:
                 log.warning("%s", error)
                 failure = error
                 continue
-            return self._restore(state)
+            step = self._restore(state)
+            os.replace(candidate, path)  # before the next save puts a damaged one in the place of this one
+            return step
         raise failure
 
     def _restore(self, state: TrainState) -> int:
         _check_same(state.values["config"], self.config.to_json())
+        step, steps = int(state.values["step"]), self.config.steps
+        if step > steps:
+            raise UsageError(f"--steps is {steps} but the interrupted run has done {step} already; give at least that")
         tensors = state.tensors
         self.net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("adam."):
                 _, index, kind = name.split(".")
-                moments.setdefault(int(index), {})[kind] = tensor
+                # As the optimizer made it: another layout may round differently.
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+                moments.setdefault(int(index), {})[kind] = tensor.contiguous(memory_format=layout)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.scaler.load_state_dict(state.values["scaler"])
         self.recent.extend(tuple(values) for values in state.values["recent"])
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        return int(state.values["step"])
+        return step
 
     def _make_net(self) -> TransformerNet:
         config = self.config
@@ -283,7 +295,10 @@ class _Run:
             "first_position": step * self.config.batch_size,
         }
         path = self.config.log_folder / "diverged.json"
-        write_bytes(path, json.dumps(report, indent=2).encode())
+        try:
+            write_bytes(path, json.dumps(report, indent=2).encode())
+        except OutputError as error:
+            log.warning("%s", error)
         raise DivergedError(
             f"the loss or its gradient is not finite, or vanished, at step {step} (details in {show(path)}); "
             "the last good checkpoint, if any, stays: lower --learning-rate, or use --precision fp32"
@@ -291,19 +306,25 @@ class _Run:
 
 
 class _Logs:
-    """metrics.jsonl, TensorBoard and preview pictures of a run."""
+    """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 
     def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
 
         self.folder = config.log_folder
         self.photographs = photographs
+        self.failing = False
         make_folder(self.folder / "previews")
         metrics = self.folder / "metrics.jsonl"
         kept = _lines_before(metrics, start) if start else []
         write_bytes(metrics, b"".join(kept))
-        self.file = open(metrics, "ab")  # noqa: SIM115
-        self.board = SummaryWriter(str(self.folder), purge_step=start if start else None)
+        # Buffers hold more than is written between two flushes, and what a flush cannot write it keeps for the next.
+        self.metrics = open(metrics, "ab", buffering=LOG_BUFFER)  # noqa: SIM115
+        events = self.folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
+        self.events = open(events, "ab", buffering=LOG_BUFFER)  # noqa: SIM115
+        self._event(0, file_version="brain.Event:2")
+        # TensorBoard forgets what an interrupted or overwritten run showed from this step on.
+        self._event(start, session_log=SessionLog(status=SessionLog.START))
         chosen = [photographs.files[0], photographs.files[len(photographs.files) // 2]]
         self.previews = [picture for path in chosen if (picture := _preview_photo(path)) is not None]
 
@@ -312,44 +333,64 @@ class _Logs:
 
     def __exit__(self, *_: object) -> None:
         self.flush()
-        self.file.close()
-        self.board.close()
+        for file in (self.metrics, self.events):
+            with self._tolerant():
+                file.close()
 
     def write(self, report: StepReport) -> None:
-        self.file.write(json.dumps(asdict(report)).encode() + b"\n")
-        for name in ("content", "style", "tv", "total"):
-            self.board.add_scalar(f"loss/{name}", getattr(report, name), report.step)
-        self.board.add_scalar("learning_rate", report.lr, report.step)
-        self.board.add_scalar("images_per_second", report.images_per_second, report.step)
+        from torch.utils.tensorboard.summary import scalar
+
+        losses = {f"loss/{name}": getattr(report, name) for name in ("content", "style", "tv", "total")}
+        speeds = {"learning_rate": report.lr, "images_per_second": report.images_per_second}
+        with self._tolerant():
+            self.metrics.write(json.dumps(asdict(report)).encode() + b"\n")
+            for name, value in (losses | speeds).items():
+                self._event(report.step, summary=scalar(name, value))  # type: ignore[no-untyped-call]
 
     def flush(self) -> None:
         """Everything up to now survives the process; also the list of unusable photographs."""
-        try:
-            self.file.flush()
-            os.fsync(self.file.fileno())
+        with self._tolerant():
+            for file in (self.metrics, self.events):
+                file.flush()
+                os.fsync(file.fileno())
+                if os.fstat(file.fileno()).st_nlink == 0:
+                    raise OutputError(f"{show(file.name)} was removed")
             if self.photographs.unusable:
                 lines = [f"{show(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]
                 write_bytes(self.folder / "bad_images.txt", "".join(lines).encode())
-        except OSError as error:
-            log.warning("cannot write the logs in %s: %s", show(self.folder), error)
-        self.board.flush()
 
     def preview(self, step: int, net: TransformerNet) -> None:
         """Paint the fixed photos as they would be painted now, side by side with the photos."""
-        rows = []
+        from torch.utils.tensorboard.summary import image
+
         for index, photo in enumerate(self.previews):
             with torch.no_grad():
                 content = torch.from_numpy(to_array(photo.rgb)).to(next(net.parameters()).device)
                 painted = net(content).clamp(0, 1).cpu().numpy()
             if not np.isfinite(painted).all():
                 return
-            rows.append(np.concatenate([photo.rgb, to_pixels(painted)], axis=1))
-            self.board.add_image(f"preview/{index}", rows[-1], step, dataformats="HWC")
-        for index, row in enumerate(rows):
-            try:
+            row = np.concatenate([photo.rgb, to_pixels(painted)], axis=1)
+            with self._tolerant():
+                self._event(step, summary=image(f"preview/{index}", row, dataformats="HWC"))  # type: ignore[no-untyped-call]
                 write_picture(Picture(row), self.folder / "previews" / f"{step:06d}-{index}.jpg")
-            except OutputError as error:
-                log.warning("%s", error)
+        self.flush()
+
+    def _event(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        # Not torch's SummaryWriter: it writes in a thread that dies of a full disk with a traceback.
+        RecordWriter(self.events).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Say once that the logs cannot be written, and go on."""
+        try:
+            yield
+        except (OSError, OutputError) as error:
+            if not self.failing:
+                log.warning("the logs in %s are incomplete: %s; training goes on", show(self.folder), error)
+            self.failing = True
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -365,12 +406,23 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _check_outputs(config: TrainConfig) -> None:
-    interrupted = config.state_path.exists()
+    interrupted = any(path.exists() for path in _states(config))
     if interrupted and not (config.resume or config.overwrite):
         raise OutputError(
             f"a run of {show(config.output)} is there already; --resume continues it, --overwrite starts again"
         )
     check_output(config.output, overwrite=config.overwrite or (config.resume and interrupted))
+
+
+def _states(config: TrainConfig) -> tuple[Path, Path]:
+    """Where the resume state and the one before it lie."""
+    return config.state_path, previous_state(config.state_path)
+
+
+def _forget_state(config: TrainConfig) -> None:
+    """Remove what an overwritten run left, or a later --resume would continue that one."""
+    for path in _states(config):
+        path.unlink(missing_ok=True)
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:

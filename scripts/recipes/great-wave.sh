@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# How the bundled style great-wave was made: scripts/recipes/great-wave.sh PHOTOS, from the root of the checkout.
+set -euo pipefail
+photos=${1:?give a folder of photographs}
+
+fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/great-wave.safetensors \
+    --preset slim --steps 700 --init checkpoints/cafe-terrace.safetensors \
+    --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
+cp runs/great-wave.safetensors checkpoints/great-wave.safetensors
+fastnst export checkpoints/great-wave.safetensors -o checkpoints/great-wave.onnx --overwrite
+fastnst stylize examples/photos/red-panda.jpg -o checkpoints/great-wave.jpg \
+    --style checkpoints/great-wave.onnx --max-size 640 --quality 88 --overwrite

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range
+from fastnst.errors import UsageError
+from fastnst.nets import PRESETS
+from fastnst.vgg import layer_names
+
+
+def config(**options: object) -> TrainConfig:
+    return TrainConfig(
+        Path("painting.jpg"), **{"content": Path("photos"), "output": Path("a/wave.safetensors"), **options}
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("size", 31),
+        ("size", 4097),
+        ("batch_size", 0),
+        ("steps", 0),
+        ("style_size", 31),
+        ("content_weight", -1.0),
+        ("style_weight", float("inf")),
+        ("tv_weight", float("nan")),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("workers", 0),
+        ("save_every", 0),
+        ("preview_every", 0),
+        ("seed", -1),
+    ],
+)
+def test_value_out_of_range_is_a_usage_error_that_names_its_flag(option, value):
+    with pytest.raises(UsageError, match=rf"--{option.replace('_', '-')} is {value} but must be"):
+        config(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("strength", 1.01), ("strength", -0.01), ("quality", 0), ("quality", 101), ("max_size", 15)]
+)
+def test_stylize_value_out_of_range_is_a_usage_error_that_names_its_flag(option, value):
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} is {value} but must be"):
+        StylizeOptions(**{option: value})
+
+
+@pytest.mark.parametrize("name", ["wave", "wave.pth", "wave.onnx"])
+def test_output_must_be_a_safetensors_file(name):
+    with pytest.raises(UsageError, match=r"must end in \.safetensors"):
+        config(output=Path(name))
+
+
+def test_check_range_says_what_would_fit():
+    with pytest.raises(UsageError, match=r"^--tile-size is 9 but must be at least 10 and at most 20$"):
+        check_range("tile_size", 9, 10, 20)
+
+
+def test_check_range_takes_its_ends_and_none():
+    check_range("n", 10, 10, 20)
+    check_range("n", 20, 10, 20)
+    check_range("n", None, 10, 20)
+
+
+def test_log_folder_state_and_name_follow_the_output():
+    paths = config()
+
+    assert paths.log_folder == Path("a/wave")
+    assert paths.state_path == Path("a/wave.state.safetensors")
+    assert paths.style_name == "wave"
+
+
+def test_log_folder_and_name_may_be_given():
+    paths = config(logdir=Path("logs"), name="great-wave")
+
+    assert paths.log_folder == Path("logs")
+    assert paths.style_name == "great-wave"
+
+
+def test_train_config_is_plain_json_with_every_option():
+    values = config().to_json()
+
+    assert json.loads(json.dumps(values)) == values
+    assert values.keys() == {name for name in TrainConfig.__dataclass_fields__ if name != "_"}
+
+
+def test_defaults_exist_in_the_networks_they_name():
+    defaults = config()
+
+    assert defaults.preset in PRESETS
+    assert set(defaults.style_layers + defaults.content_layers) <= set(layer_names())
+
+
+def test_defaults_of_all_option_groups_are_valid():
+    config()
+    StylizeOptions()
+    ExportOptions()

@@ -1,0 +1,237 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fastnst.errors import UsageError
+from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss, gram_matrix, roughness, total_variation
+from fastnst.vgg import BUNDLED, VGGFeatures
+
+CONTENT = ("relu2_2",)
+STYLE = ("relu1_2", "relu2_2")
+EVEN = LossWeights(content=1, style=1, tv=1)
+
+
+def picture(seed: int, height: int = 32, width: int = 32) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def perceptual_loss(style: Tensor, weights: LossWeights = EVEN, form: str = "relative", **options: object):
+    features = VGGFeatures(STYLE, options.pop("vgg", "bundled")).to(style.dtype)
+    return PerceptualLoss(features, style, weights, form, CONTENT, STYLE)
+
+
+def reference_gram(features: Tensor) -> Tensor:
+    return torch.einsum("nchw,ndhw->ncd", features, features) / features[0].numel()
+
+
+def test_gram_matrix_of_constant_features_is_one_over_channels():
+    torch.testing.assert_close(gram_matrix(torch.ones(2, 4, 3, 5)), torch.full((2, 4, 4), 1 / 4))
+
+
+def test_gram_matrix_of_a_small_case_worked_out_by_hand():
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])  # channels (1, 2) and (3, -1)
+
+    expected = torch.tensor([[[5.0, 1.0], [1.0, 10.0]]]) / 4  # over C*H*W
+    torch.testing.assert_close(gram_matrix(features), expected)
+
+
+def test_gram_matrix_survives_float16_features():
+    gram = gram_matrix(torch.full((1, 1, 256, 256), 2.0, dtype=torch.float16))
+
+    assert gram.item() == 4.0
+    assert gram.dtype == torch.float32
+
+
+def test_gram_matrix_is_float32_under_autocast():
+    features = torch.rand(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gram = gram_matrix(features)
+
+    torch.testing.assert_close(gram, reference_gram(features.double()).float())
+
+
+def test_gram_matrix_of_any_memory_layout_is_the_same():
+    features = torch.rand(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+
+    torch.testing.assert_close(gram_matrix(features.to(memory_format=torch.channels_last)), gram_matrix(features))
+
+
+def test_gram_gradient_passes_gradcheck():
+    features = torch.randn(2, 3, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    assert torch.autograd.gradcheck(gram_matrix, features.requires_grad_())
+
+
+def test_bfloat16_gram_gradient_is_close_to_the_float32_one():
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 16, 12, 12, generator=random).bfloat16()
+    upstream = torch.randn(1, 16, 16, generator=random)
+
+    def gradient(values: Tensor) -> Tensor:
+        leaf = values.requires_grad_()
+        return torch.autograd.grad(gram_matrix(leaf), leaf, upstream)[0].float()
+
+    precise, rounded = gradient(features.float()), gradient(features)
+    error = float((precise - rounded).norm() / precise.norm())
+    assert error < 0.01  # bfloat16 keeps eight bits: 0.004 a number
+
+
+def test_float16_gram_gradient_does_not_vanish():
+    features = torch.ones(1, 4, 128, 128, dtype=torch.float16, requires_grad=True)
+
+    gram_matrix(features).sum().backward()
+
+    # d/df of sum(G) is 2 * 4 / (C*H*W) = 1.2e-4 everywhere, near the smallest normal float16 of 6e-5.
+    torch.testing.assert_close(features.grad, torch.full_like(features, 8 / 65536), rtol=2e-3, atol=0)
+
+
+def test_total_variation_of_a_checkerboard_counts_every_edge_once():
+    board = (torch.arange(4)[:, None] + torch.arange(6)[None]) % 2
+    images = board.float().expand(2, 3, 4, 6)
+
+    edges = 3 * (3 * 6 + 4 * 5)  # channels * (vertical + horizontal neighbours), each 1 squared
+    assert total_variation(images).item() == edges / 2
+
+
+def test_total_variation_of_a_ramp_is_its_slope_squared():
+    ramp = (0.1 * torch.arange(5.0)).expand(1, 3, 4, 5)
+
+    torch.testing.assert_close(total_variation(ramp), torch.tensor(3 * 4 * 4 * 0.01 / 2))
+
+
+def test_roughness_does_not_depend_on_the_size():
+    small, large = (0.1 * torch.arange(n).float().expand(1, 3, n, n) for n in (5, 50))
+
+    torch.testing.assert_close(roughness(small), torch.tensor(0.01))
+    torch.testing.assert_close(roughness(large), torch.tensor(0.01))
+
+
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_content_term_of_the_content_itself_is_zero(form):
+    content = picture(1)
+
+    assert perceptual_loss(picture(0), form=form)(content, content).content.item() == 0
+
+
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_style_term_of_the_painting_itself_is_zero(form):
+    style = picture(0)
+
+    assert perceptual_loss(style, form=form)(style, picture(1)).style.item() == 0
+
+
+def test_relative_smoothness_of_the_painting_itself_is_one():
+    style = picture(0)
+
+    torch.testing.assert_close(perceptual_loss(style)(style, picture(1)).tv, torch.tensor(1.0))
+
+
+def test_relative_content_term_of_vanished_features_is_one():
+    loss = perceptual_loss(picture(0))
+    target = torch.rand(1, 4, 5, 5)
+
+    torch.testing.assert_close(loss._distance(torch.zeros_like(target), target), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(("form", "scaled"), [("relative", 1), ("paper", 49)])
+def test_distance_of_scaled_features_is_the_same_in_the_relative_form_only(form, scaled):
+    loss = perceptual_loss(picture(0), form=form)
+    given, target = picture(1), picture(2)
+
+    torch.testing.assert_close(loss._distance(7 * given, 7 * target), scaled * loss._distance(given, target))
+
+
+def test_relative_terms_are_the_same_for_a_loss_network_scaled_by_a_constant(tmp_path):
+    weights = {key: tensor.float() for key, tensor in load_file(BUNDLED).items() if key in _shallow_keys()}
+    for factor in (1, 3):
+        # Scaling a convolution scales everything after it, because ReLU and pooling are homogeneous.
+        weights["features.0.weight"] *= factor
+        biases = {key: factor * tensor for key, tensor in weights.items() if key.endswith("bias")}
+        save_file({**weights, **biases}, tmp_path / f"{factor}.safetensors")
+    stylized, content = picture(1), picture(2)
+
+    one, three = (perceptual_loss(picture(0), vgg=tmp_path / f"{n}.safetensors")(stylized, content) for n in (1, 3))
+
+    torch.testing.assert_close(tuple(three), tuple(one), rtol=1e-3, atol=0)
+
+
+def _shallow_keys() -> set[str]:
+    return {f"features.{index}.{kind}" for index in (0, 2, 5, 7) for kind in ("weight", "bias")}
+
+
+def test_paper_form_equals_a_reference_formula_in_float64():
+    style, stylized, content = picture(0, 40, 24).double(), picture(1).double(), picture(2).double()
+    weights = DEFAULT_WEIGHTS["paper"]
+    of = VGGFeatures(STYLE).double()
+
+    terms = perceptual_loss(style, weights, "paper")(stylized, content)
+
+    painted, photo, painting = of(stylized), of(content), of(style)
+    expected_content = sum(((painted[n] - photo[n]) ** 2).mean() for n in CONTENT)
+    expected_style = 5 * sum(((reference_gram(painted[n]) - reference_gram(painting[n])) ** 2).mean() for n in STYLE)
+    pixels = 255 * stylized
+    expected_tv = 1e-6 * 0.5 * (pixels.diff(dim=-1).square().sum() + pixels.diff(dim=-2).square().sum())
+    # Content and smoothness are computed in float32 whatever comes in.
+    torch.testing.assert_close(terms.content.double(), expected_content, rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.style.double(), expected_style, rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.tv.double(), expected_tv, rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.total.double(), expected_content + expected_style + expected_tv, rtol=1e-5, atol=0)
+
+
+def test_relative_form_equals_a_reference_formula_in_float64():
+    style, stylized, content = picture(0, 40, 24).double(), picture(1).double(), picture(2).double()
+    of = VGGFeatures(STYLE).double()
+
+    terms = perceptual_loss(style, LossWeights(content=2, style=3, tv=0.5))(stylized, content)
+
+    def fraction(given: Tensor, target: Tensor) -> Tensor:
+        return ((given - target) ** 2).sum() / (target**2).sum()
+
+    def neighbours(image: Tensor) -> Tensor:
+        return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
+
+    painted, photo, painting = of(stylized), of(content), of(style)
+    grams = [fraction(reference_gram(painted[n]), reference_gram(painting[n])) for n in STYLE]
+    torch.testing.assert_close(
+        terms.content.double(), 2 * fraction(painted["relu2_2"], photo["relu2_2"]), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(terms.style.double(), 3 * sum(grams) / len(grams), rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.tv.double(), 0.5 * neighbours(stylized) / neighbours(style), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_batch_is_the_mean_of_its_pictures(form):
+    loss = perceptual_loss(picture(0), DEFAULT_WEIGHTS[form], form)
+    stylized = torch.cat([picture(1), picture(2)])
+    content = torch.cat([picture(3), picture(3)])  # the same twice, because the relative scale is that of the batch
+
+    together = loss(stylized, content).total
+
+    alone = [loss(one[None], other[None]).total for one, other in zip(stylized, content, strict=True)]
+    torch.testing.assert_close(together, sum(alone) / 2, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_gradient_of_the_total_agrees_with_finite_differences(form):
+    weights = LossWeights(content=1, style=1, tv=DEFAULT_WEIGHTS[form].tv)
+    loss = perceptual_loss(picture(0).double(), weights, form)
+    stylized, content = picture(1).double().requires_grad_(), picture(2).double()
+
+    gradient = torch.autograd.grad(loss(stylized, content).total, stylized)[0]
+
+    direction = gradient / gradient.norm()
+    step = 1e-4 * direction
+    with torch.no_grad():
+        slope = (loss(stylized + step, content).total - loss(stylized - step, content).total) / 2e-4
+    torch.testing.assert_close(slope.double(), gradient.norm(), rtol=1e-2, atol=0)  # float32 inside, kinks of ReLU
+
+
+@pytest.mark.parametrize("name", ["content", "style", "tv"])
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+def test_weight_that_is_negative_or_not_finite_is_a_usage_error(name, value):
+    weights = LossWeights(**{"content": 1, "style": 1, "tv": 1, name: value})
+
+    with pytest.raises(UsageError, match=f"{name} weight must be zero or more"):
+        perceptual_loss(picture(0), weights)

@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from fastnst.errors import InputError, UsageError
+from fastnst.nets import PRESETS, NetConfig, TransformerNet, check_size
+
+NARROW = NetConfig(channels=(4, 6, 8), blocks=1)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 19), (18, 127), (16, 97), (33, 128), (101, 53), (64, 64), (67, 22)])
+def test_any_size_comes_back_the_same(size):
+    content = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+
+    assert TransformerNet(NARROW)(content).shape == content.shape
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_take_odd_sizes(preset):
+    assert TransformerNet(PRESETS[preset])(torch.rand(1, 3, 19, 21)).shape == (1, 3, 19, 21)
+
+
+def test_base_has_the_parameters_of_the_paper_without_redundant_biases():
+    convolutions = 9 * 9 * 3 * 32 + 9 * 32 * 64 + 9 * 64 * 128 + 10 * 9 * 128 * 128 + 9 * 128 * 64 + 9 * 64 * 32
+    norms = 2 * (32 + 64 + 128 + 10 * 128 + 64 + 32)
+    paint = 9 * 9 * 32 * 3 + 3
+
+    count = sum(parameter.numel() for parameter in TransformerNet(PRESETS["base"]).parameters())
+
+    assert count == convolutions + norms + paint
+    # 1,679,235 is the widely used implementation, where 1,600 biases stand before a norm that subtracts them again.
+    assert count == 1_679_235 - 1_600
+
+
+@pytest.mark.parametrize("value", [-50.0, 50.0])
+def test_output_goes_a_little_beyond_black_and_white_and_no_further(value):
+    net = TransformerNet(NARROW)
+    torch.nn.init.constant_(net.paint[1].bias, value)
+
+    stylized = net(torch.rand(1, 3, 32, 32))
+
+    torch.testing.assert_close(stylized, torch.full_like(stylized, 0.5 + 0.59 * (value / 50)))
+
+
+def test_random_network_stays_within_its_range():
+    stylized = TransformerNet(NARROW)(torch.rand(2, 3, 40, 40) * 10 - 5).detach()
+
+    assert float((stylized - 0.5).abs().max()) <= 0.59 + 1e-6
+
+
+def test_pictures_of_a_batch_do_not_influence_each_other():
+    net = TransformerNet(NARROW)
+    content = torch.rand(3, 3, 24, 28, generator=torch.Generator().manual_seed(0))
+
+    together = net(content)
+
+    alone = torch.cat([net(picture[None]) for picture in content])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)  # convolutions may sum in another order
+
+
+def test_seed_decides_the_initial_weights():
+    def weights(seed: int) -> list[bytes]:
+        torch.manual_seed(seed)
+        return [tensor.numpy().tobytes() for tensor in TransformerNet(NARROW).state_dict().values()]
+
+    assert weights(0) == weights(0)
+    assert weights(0) != weights(1)
+
+
+def test_every_parameter_gets_a_gradient():
+    net = TransformerNet(NARROW)
+
+    net(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in net.parameters())
+
+
+def test_config_survives_its_json():
+    assert NetConfig(**NARROW.to_json()) == NARROW
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"channels": (8, 8)}, {"channels": (0, 8, 8)}, {"blocks": -1}, {"kernel": 4}, {"kernel": 17}]
+)
+def test_impossible_network_is_a_usage_error(wrong):
+    with pytest.raises(UsageError, match="three positive widths"):
+        NetConfig(**wrong)
+
+
+@pytest.mark.parametrize(("height", "width"), [(15, 64), (64, 15), (1, 1)])
+def test_size_below_sixteen_is_an_error_that_says_so(height, width):
+    with pytest.raises(InputError, match=f"photo is {width}x{height} pixels but at least 16x16"):
+        check_size(height, width, "photo")
+
+
+def test_sixteen_pixels_are_enough():
+    check_size(16, 16)
