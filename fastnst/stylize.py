@@ -131,7 +131,9 @@ def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None
         write_bytes(target, encode_picture(picture, output_format(target), options.quality))
     else:
         format = SUFFIXES["." + options.format] if options.format else output_format(target)
-        sys.stdout.buffer.write(encode_picture(picture, format, options.quality))
+        rest = memoryview(encode_picture(picture, format, options.quality))
+        while rest:  # with PYTHONUNBUFFERED a write may take only a part
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
 
 

@@ -93,7 +93,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     if photographs.unusable:
         log.warning("%d of the files in %s are unusable and left out", len(photographs.unusable), show(config.content))
     run = TrainingRun(config, device)
-    start = run.resume() if config.resume else 0
+    start = run.resume(photographs) if config.resume else 0
     if not config.resume:
         _forget_state(config)
     logs = _Logs(config, photographs, start)
@@ -190,6 +190,7 @@ class TrainingRun:
             "config": config.to_json(),
             "recent": list(self.recent),
             "scaler": self.scaler.state_dict(),
+            "photographs": len(photographs.files),
             "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
         }
         save_state(config.state_path, TrainState(tensors, values))
@@ -209,7 +210,7 @@ class TrainingRun:
             losses=dict(zip(("content", "style", "tv", "total"), means, strict=False)),
         )
 
-    def resume(self) -> int:
+    def resume(self, photographs: Photographs) -> int:
         """Take over the newest valid state of an interrupted run; the step to go on with, 0 if there is none."""
         path = self.config.state_path
         candidates = [candidate for candidate in _states(self.config) if candidate.exists()]
@@ -225,6 +226,9 @@ class TrainingRun:
                 continue
             step = self._restore(state)
             os.replace(candidate, path)  # before the next save puts a damaged one in the place of this one
+            before, now = state.values["photographs"], len(photographs.files)
+            if before != now:
+                log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
             return step
         raise failure
 

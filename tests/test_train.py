@@ -22,6 +22,7 @@ from test_data import bomb, cut_off, save_noise, save_plain
 from fastnst import __version__
 from fastnst.checkpoint import load_checkpoint, load_state, previous_state
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError
+from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.stylize import Stylizer
 from fastnst.train import StepReport, TrainConfig, train
 from fastnst.vgg import BUNDLED
@@ -146,7 +147,7 @@ def test_losses_fall_within_25_steps(configure, output):
     train(configure(output, steps=25, size=48), reports.append)
 
     first, last = ([report.total for report in part] for part in (reports[:5], reports[-5:]))
-    assert max(last) < min(first)
+    assert sum(last) < 0.8 * sum(first)
 
 
 def test_metrics_hold_every_step_from_zero_on(finished):
@@ -207,7 +208,7 @@ def test_checkpoint_says_how_it_was_made(configure, finished):
     assert meta.train == configure(finished).to_json()
     assert meta.preset == "slim"
     assert meta.style["name"] == "style"
-    assert meta.weights == {"content": 1, "style": 5, "tv": 0.05}
+    assert meta.weights == vars(DEFAULT_WEIGHTS["relative"])
     assert meta.steps == STEPS
     assert meta.images_seen == 2 * STEPS
     assert meta.fastnst == __version__
@@ -237,7 +238,7 @@ def test_checkpoint_stylizes(finished, material):
 def test_loss_weights_given_are_the_ones_used_and_kept(configure, output):
     train(configure(output, steps=1, loss="paper", content_weight=2, tv_weight=0))
 
-    assert load_checkpoint(output)[1].weights == {"content": 2, "style": 5, "tv": 0}
+    assert load_checkpoint(output)[1].weights == {**vars(DEFAULT_WEIGHTS["paper"]), "content": 2, "tv": 0}
     assert metrics(output)[0]["tv"] == 0
 
 
@@ -262,12 +263,13 @@ def test_number_of_workers_changes_no_weight(configure, finished, output):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_float32_weights(configure, finished, output, precision):
-    train(configure(output, precision=precision))
+    train(configure(output, precision=precision, steps=4))
 
     assert {tensor.dtype for tensor in load_file(output).values()} == {torch.float32}
-    ours, exact = ([line["total"] for line in metrics(path)] for path in (output, finished))
-    assert ours == pytest.approx(exact, rel=0.05)  # bfloat16 keeps eight bits
+    ours, exact = metrics(output)[0]["total"], metrics(finished)[0]["total"]
+    assert ours == pytest.approx(exact, rel=0.02)  # bfloat16 keeps eight bits
     assert ours != exact
+    assert weights(output) != weights(finished)
 
 
 def test_init_starts_from_the_weights_of_another_checkpoint(configure, finished, output):
@@ -317,14 +319,14 @@ def test_overwrite_starts_again_and_forgets_the_run_before(configure, finished, 
     assert [scalar.step for scalar in events.Scalars("loss/total")] == list(range(STEPS))
 
 
-@pytest.mark.parametrize("killed_after", [4, 6, 11])
+@pytest.mark.parametrize("killed_after", [5, 8, 11])
 def test_resumed_run_ends_like_one_never_interrupted(configure, finished, output, killed_after):
     crash_in(configure(output), killed_after)
     resumed: list[StepReport] = []
 
     train(configure(output, resume=True), resumed.append)
 
-    assert [report.step for report in resumed] == list(range(killed_after // 4 * 4, STEPS))
+    assert [report.step for report in resumed] == list(range((killed_after - 1) // 4 * 4, STEPS))
     assert_same_run(output, finished)
     assert header(output)["images_seen"] == 2 * STEPS
 
@@ -379,6 +381,17 @@ def test_resume_with_other_options_is_refused_and_names_them(configure, output):
     assert "--batch-size was 2, is 3, --learning-rate was 0.001, is 0.5" in str(caught.value)
     assert "save-every" not in str(caught.value)
     assert output.read_bytes() == before
+
+
+def test_resume_with_more_photos_than_before_says_that_the_order_changes(configure, output, tmp_path, material, caplog):
+    photos = shutil.copytree(material / "photos", tmp_path / "photos")
+    crash_in(configure(output, content=photos), 5)
+    save_noise(photos / "new.jpg")
+
+    train(configure(output, content=photos, resume=True))
+
+    assert "there were 5 photographs and are 6" in caplog.text
+    assert len(metrics(output)) == STEPS
 
 
 def test_resume_with_fewer_steps_than_are_done_is_refused(configure, output):
@@ -555,7 +568,7 @@ def test_final_save_that_fails_is_an_error_at_once(configure, output, full_disk)
 def test_folder_that_cannot_be_made_is_an_output_error_before_any_work(configure, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(OutputError, match="cannot make the folder") as caught:
+    with pytest.raises(OutputError, match="folder") as caught:
         train(configure(tmp_path / "file" / "run" / "style.safetensors", content=tmp_path / "missing"))
 
     assert caught.value.exit_status == 5
@@ -695,7 +708,7 @@ def test_checkpoint_from_before_the_divergence_stays(configure, finished, output
 def odd_photos(tmp_path: Path) -> Path:
     """Forty small files, of which some are no photos, some are odd photos, and two break only when decoded."""
     folder = tmp_path / "odd"
-    for number in range(28):
+    for number in range(26):
         save_noise(folder / f"{number:02}.jpg", number, side=48)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8))
     noise.convert("CMYK").save(folder / "cmyk.jpg")
