@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fastnst.nets import NetConfig, TransformerNet
 
 FORMAT = 1
 _LARGEST = 1 << 30  # bytes; a `base` network has 7 MB, its resume state 20 MB
+_PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")  # how pickles and torch's archives of them begin
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class CheckpointMeta:
                 )
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ModelError(
                 f"{show(source)} has an unreadable fastnst header ({error}); train or export it again"
             ) from error
@@ -81,12 +82,17 @@ def load_checkpoint(path: Path) -> tuple[TransformerNet, CheckpointMeta]:
     tensors, header = _read(path)
     meta = CheckpointMeta.from_json(header, path)
     try:
-        net = TransformerNet(NetConfig(**meta.net))
-    except (TypeError, FastnstError) as error:
-        raise ModelError(f"{show(path)} describes a network fastnst does not know ({error}); train it again") from error
+        config = NetConfig(**meta.net)
+        # A header may claim any size, so nothing is allocated before the tensors are known to fit.
+        with torch.device("meta"):
+            net = TransformerNet(replace(config, blocks=min(config.blocks, len(tensors))))
+    except (TypeError, ValueError, RuntimeError, FastnstError) as error:
+        raise ModelError(
+            f"{show(path)} describes a network fastnst does not know ({show(error)}); train it again"
+        ) from error
     _check_tensors(tensors, net.state_dict(), path)
     _check_digest(tensors, meta.digest, path)
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return net.eval(), meta
 
 
@@ -116,13 +122,14 @@ def load_state(path: Path) -> TrainState:
     try:
         values = json.loads(header)
         digest = values.pop("digest")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{show(path)} is not a resume state; remove it and start again") from error
     _check_digest(tensors, digest, path)
     return TrainState(tensors, values)
 
 
 def previous_state(path: Path) -> Path:
+    """Where the resume state before the last one lies."""
     return path.with_name(path.name + ".previous")
 
 
@@ -140,7 +147,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and the text under the header key `fastnst`."""
     with open_regular(path) as file:
         data = file.read(_LARGEST + 1)
-    if data[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK") or path.suffix in (".pth", ".pt", ".pkl", ".model"):
+    # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
+    pickled = data[:2] in _PICKLED and data[8:9] != b"{"
+    if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
         raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; convert it once with: fastnst import")
     if len(data) > _LARGEST:
         raise ModelError(f"{show(path)} has more than {_LARGEST >> 20} MiB, which no fastnst checkpoint has")
@@ -148,9 +157,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
         tensors = load(data)
         text = header.get("__metadata__", {}).get("fastnst")
-    except (SafetensorError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+    # KeyError: a type of numbers that torch does not have.
+    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ModelError(
-            f"{show(path)} is not a readable safetensors file ({error}); train or copy it again"
+            f"{show(path)} is not a readable safetensors file ({show(error)}); train or copy it again"
         ) from error
     if text is None:
         raise ModelError(f"{show(path)} is a safetensors file but not a fastnst checkpoint (no 'fastnst' header)")
@@ -158,11 +168,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
             raise ValueError(f"tensor {name} is there twice")
-    return dict(pairs)
+        found[name] = value
+    return found
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
@@ -170,13 +181,15 @@ def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], 
         if name not in tensors:
             raise ModelError(f"{show(path)} lacks the tensor {name}; train or copy it again")
         if name not in needed:
-            raise ModelError(f"{show(path)} has the tensor {name}, which its network does not have")
+            raise ModelError(f"{show(path)} has the tensor {show(name)}, which its network does not have")
         tensor = tensors[name]
         if tensor.shape != needed[name].shape:
             shapes = f"{tuple(tensor.shape)} but must be {tuple(needed[name].shape)}"
             raise ModelError(f"{show(path)}: the tensor {name} is {shapes}")
         if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise ModelError(f"{show(path)}: the tensor {name} is {tensor.dtype} but must be floating point")
+            raise ModelError(
+                f"{show(path)}: the tensor {name} is {tensor.dtype} but must be float32, float16 or bfloat16"
+            )
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{show(path)}: the tensor {name} holds values that are not finite; train it again")
 

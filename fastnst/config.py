@@ -22,7 +22,7 @@ def check_range(
     """UsageError unless low <= value <= high (low < value with `above`); None passes, NaN never does."""
     if value is None:
         return
-    fits = (low < value if above else low <= value) and value <= high and math.isfinite(value)
+    fits = (low < value if above else low <= value) and value <= high and value != math.inf
     if not fits:
         flag = "--" + name.replace("_", "-")
         lowest = f"above {low}" if above else f"at least {low}"
@@ -110,11 +110,11 @@ class TrainConfig:
         check_range("style_size", self.style_size, 32, 8192)
         for weight in ("content_weight", "style_weight", "tv_weight"):
             check_range(weight, getattr(self, weight), 0)
-        check_range("learning_rate", self.learning_rate, 0, above=True)
+        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
         check_range("workers", self.workers, 1, 256)
         check_range("save_every", self.save_every, 1)
         check_range("preview_every", self.preview_every, 1)
-        check_range("seed", self.seed, 0)
+        check_range("seed", self.seed, 0, 2**63 - 1)
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")
 

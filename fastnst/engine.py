@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -123,7 +124,7 @@ def _find(style: str | Path, engine: EngineName) -> Path:
             remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"
             raise UsageError(f"--engine {engine} cannot run {show(path)}; {remedy}")
         return path
-    if path.parent != Path() or path.exists():
+    if path.parent != Path() or os.path.lexists(path):
         raise ModelError(f"{show(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
     found = bundled_style(str(style))
     choice = {"torch": found.checkpoint, "onnx": found.onnx}
@@ -140,6 +141,8 @@ def _signature(session: Any, path: Path) -> tuple[str, bool]:
             f"{show(path)} has {len(inputs)} inputs and {len(outputs)} outputs but a style has one of each"
         )
     kind, shape = inputs[0].type, inputs[0].shape
+    if outputs[0].type != kind:
+        raise ModelError(f"{show(path)} turns {kind} into {outputs[0].type} but a style returns what it takes")
     layouts: dict[str, Callable[[Any], bool]] = {
         "tensor(float)": lambda s: (
             len(s) == 4 and s[1] == 3 and not isinstance(s[2], int) and not isinstance(s[3], int)
@@ -157,4 +160,4 @@ def _signature(session: Any, path: Path) -> tuple[str, bool]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return show((str(error).splitlines() or [type(error).__name__])[0][:200])

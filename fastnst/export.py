@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import ExportOptions
-from fastnst.engine import OnnxEngine
-from fastnst.errors import FastnstError, ModelError
-from fastnst.files import check_output, write_bytes
+from fastnst.engine import Engine, OnnxEngine
+from fastnst.errors import FastnstError, ModelError, UsageError
+from fastnst.files import check_output, show, write_bytes
 from fastnst.image import Array, read_picture, to_array
 from fastnst.nets import TransformerNet
 
@@ -43,9 +43,12 @@ def export(checkpoint: Path, output: Path, options: ExportOptions | None = None)
     The file appears only after onnx.checker accepts it and ONNX Runtime agrees with torch within one grey level on
     random and real pictures of several sizes. Weights and metadata are inside.
 
-    Raises ModelError for an unusable checkpoint or a network that does not agree, OutputError for the output.
+    Raises ModelError for an unusable checkpoint or a network that does not agree, OutputError for the output,
+    UsageError if it is not named like an ONNX file.
     """
     options = options or ExportOptions()
+    if output.suffix != ".onnx":
+        raise UsageError(f"--output is {show(output)} but must end in .onnx")
     check_output(output, overwrite=options.overwrite)
     net, meta = load_checkpoint(checkpoint)
     model = build(net, options.opset)
@@ -111,8 +114,11 @@ def build(net: TransformerNet, opset: int) -> onnx.ModelProto:
     return model
 
 
-def largest_difference(net: TransformerNet, engine: OnnxEngine) -> float:
-    """The largest difference between torch and the engine over random and real pictures, on the scale 0..1."""
+def largest_difference(net: TransformerNet, engine: Engine) -> float:
+    """The largest difference between torch and the engine over random and real pictures, on the scale 0..1.
+
+    Raises ModelError if the engine returns another size.
+    """
     random = np.random.default_rng(0)
     images: list[Array] = [random.random((n, 3, h, w), dtype=np.float32) for n, h, w in SIZES]
     images.append(to_array(read_picture(SAMPLE).rgb))
@@ -123,7 +129,7 @@ def largest_difference(net: TransformerNet, engine: OnnxEngine) -> float:
         given = engine(image)
         if given.shape != expected.shape:
             raise ModelError(f"the exported network turns {image.shape} into {given.shape}; nothing was written")
-        worst = max(worst, float(np.abs(given - expected).max()))
+        worst = float(np.maximum(worst, np.abs(given - expected).max()))  # unlike max, keeps a NaN
     return worst
 
 

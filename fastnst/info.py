@@ -36,7 +36,9 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     _, found = read_onnx(path)
     try:
         meta = json.loads(found.metadata.get("fastnst", "{}"))
-    except ValueError as error:
+        if not isinstance(meta, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{show(path)} has an unreadable fastnst header ({error}); export it again") from error
     return {
         "file": show(path),

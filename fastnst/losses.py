@@ -45,6 +45,11 @@ class LossTerms(NamedTuple):
         return self.content + self.style + self.tv
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Losses are summed over many elements, for which half precision is too coarse."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 class _Gram(torch.autograd.Function):
     """The product in float32; its gradient in the features' own precision, which is what it is rounded to anyway."""
 
@@ -52,7 +57,7 @@ class _Gram(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
         # Under channels_last the flattened view needs no copy.
-        flat = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))  # (N, C, H*W)
+        flat = at_least_float32(features.flatten(2))  # (N, C, H*W)
         return torch.bmm(flat, flat.mT) / features[0].numel()  # (N, C, C)
 
     @staticmethod
@@ -130,9 +135,7 @@ class PerceptualLoss(nn.Module):
             target = self.features(content, self.content_layers)
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
-            content_terms = torch.stack(
-                [self._distance(features[name].float(), target[name].float()) for name in self.content_layers]
-            )
+            content_terms = torch.stack([self._distance(features[name], target[name]) for name in self.content_layers])
             style_terms = torch.stack(
                 [
                     self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
@@ -141,13 +144,14 @@ class PerceptualLoss(nn.Module):
             )
             w = self.weights
             if self.form == "paper":
-                tv = total_variation(stylized.float() * 255)
+                tv = total_variation(at_least_float32(stylized) * 255)
                 return LossTerms(w.content * content_terms.sum(), w.style * style_terms.sum(), w.tv * tv)
-            tv = roughness(stylized.float()) / self.style_roughness.clamp(min=1e-6)
+            tv = roughness(at_least_float32(stylized)) / self.style_roughness.clamp(min=1e-6)
             return LossTerms(w.content * content_terms.mean(), w.style * style_terms.mean(), w.tv * tv)
 
     def _distance(self, given: Tensor, target: Tensor) -> Tensor:
         """Mean squared difference; in the relative form, over the target's mean square."""
+        given, target = at_least_float32(given), at_least_float32(target)
         difference = (given - target).square().mean()
         if self.form == "paper":
             return difference

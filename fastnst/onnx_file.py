@@ -16,11 +16,18 @@ LARGEST = 64 << 20  # bytes; a float32 `base` network has 7 MB
 
 # message -> field number -> (what it is called here, message it holds or "" for a leaf)
 _SCHEMA: dict[str, dict[int, tuple[str, str]]] = {
-    "model": {7: ("graph", "graph"), 8: ("opset", "opset"), 14: ("metadata", "pair"), 25: ("function", "function")},
+    "model": {
+        7: ("graph", "graph"),
+        8: ("opset", "opset"),
+        14: ("metadata", "pair"),
+        20: ("training", "training"),
+        25: ("function", "function"),
+    },
+    "training": {1: ("initialization", "graph"), 2: ("algorithm", "graph")},
     "opset": {1: ("opset_domain", ""), 2: ("opset_version", "")},
     "pair": {1: ("key", ""), 2: ("value", "")},
     "graph": {1: ("node", "node"), 5: ("initializer", "tensor"), 15: ("sparse", "sparse")},
-    "function": {7: ("node", "node")},
+    "function": {7: ("node", "node"), 11: ("attribute", "attribute")},
     "node": {4: ("op_type", ""), 5: ("attribute", "attribute"), 7: ("domain", "")},
     "attribute": {
         5: ("t", "tensor"),
@@ -89,7 +96,7 @@ def _walk(data: memoryview, message: str, found: OnnxFile, depth: int) -> None:
             found.external |= name == "external"
             _walk(value, inner, found, depth + 1)
         elif name == "location":
-            found.external |= value == 1
+            found.external |= value != 0
         elif name == "domain" and isinstance(value, memoryview):
             found.domains.add(str(value, "utf-8"))
         elif name in ("key", "value") and isinstance(value, memoryview):
@@ -110,8 +117,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while at < len(data):
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
-        if number == 0:
-            raise ValueError("field number 0")
+        # A reader that keeps 32 bits of a longer number would see another field here.
+        if not 0 < number < 1 << 29:
+            raise ValueError(f"field number {number}")
         if kind == 0:
             value, at = _varint(data, at)
             yield number, value

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastnst.errors import UsageError
-from fastnst.files import show
 from fastnst.onnx_file import read_onnx
 
 DEFAULT_STYLE = "cafe-terrace"
@@ -35,16 +34,17 @@ def catalogue_folder() -> Path:
 
 
 def bundled_names() -> list[str]:
-    return sorted(path.stem for path in catalogue_folder().glob("*.onnx"))
+    """The names that can be given instead of a file."""
+    return sorted(path.stem for path in catalogue_folder().glob("*.onnx") if _NAME.fullmatch(path.stem))
 
 
 def bundled_style(name: str) -> Style:
     """Look a style up by name; UsageError with the closest names if there is none."""
     names = bundled_names()
-    if not _NAME.fullmatch(name) or name not in names:
+    if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}" if close else f"choose from {', '.join(names)}"
-        raise UsageError(f"no bundled style {show(name)!r}; {hint}, or give a .safetensors or .onnx file")
+        raise UsageError(f"no bundled style {name!r}; {hint}, or give a .safetensors or .onnx file")
     folder = catalogue_folder()
     onnx = folder / f"{name}.onnx"
     meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
@@ -54,4 +54,5 @@ def bundled_style(name: str) -> Style:
 
 
 def bundled_styles() -> list[Style]:
+    """The whole catalogue, by name."""
     return [bundled_style(name) for name in bundled_names()]

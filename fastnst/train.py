@@ -1,5 +1,6 @@
 """Training a transformer network in one style: a config in, a checkpoint out, resumable at any moment."""
 
+import hashlib
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,9 +30,10 @@ from fastnst.checkpoint import (
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.device import torch_device
-from fastnst.errors import DivergedError, FastnstError, Interrupted, ModelError, OutputError, UsageError
-from fastnst.files import check_output, make_folder, show, write_bytes
-from fastnst.image import Picture, read_picture, shrink, to_array, to_pixels, write_picture
+from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UsageError
+from fastnst.files import check_output, show, write_bytes
+from fastnst.image import read_picture, shrink, to_array
+from fastnst.logs import RunLogs, StepReport
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PerceptualLoss
 from fastnst.nets import PRESETS, TransformerNet
 from fastnst.vgg import VGGFeatures
@@ -55,22 +57,6 @@ FREE_TO_CHANGE = {
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 FAILED_SAVES = 3  # periodic saves that may fail in a row, say on a full disk, before the run gives up
-PREVIEW_SIZE = 512
-LOG_BUFFER = 4 << 20  # bytes
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One line of metrics.jsonl: the weighted losses of a step and the state of the run after it."""
-
-    step: int
-    images: int
-    content: float
-    style: float
-    tv: float
-    total: float
-    lr: float
-    images_per_second: float
 
 
 OnStep = Callable[[StepReport], None]
@@ -96,7 +82,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     start = run.resume(photographs) if config.resume else 0
     if not config.resume:
         _forget_state(config)
-    logs = _Logs(config, photographs, start)
+    logs = RunLogs(config, photographs, start)
 
     def save(step: int) -> None:
         logs.flush()  # first, so that a run killed in between has no step without its line in metrics.jsonl
@@ -191,6 +177,7 @@ class TrainingRun:
             "recent": list(self.recent),
             "scaler": self.scaler.state_dict(),
             "photographs": len(photographs.files),
+            "painting": self.painting,
             "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
         }
         save_state(config.state_path, TrainState(tensors, values))
@@ -226,14 +213,16 @@ class TrainingRun:
                 continue
             step = self._restore(state)
             os.replace(candidate, path)  # before the next save puts a damaged one in the place of this one
-            before, now = state.values["photographs"], len(photographs.files)
-            if before != now:
+            now = len(photographs.files)
+            if (before := state.values.get("photographs", now)) != now:
                 log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
             return step
         raise failure
 
     def _restore(self, state: TrainState) -> int:
         _check_same(state.values["config"], self.config.to_json())
+        if state.values["painting"] != self.painting:
+            raise UsageError(f"{show(self.config.style)} is not the painting of the interrupted run; give that one")
         step, steps = int(state.values["step"]), self.config.steps
         if step > steps:
             raise UsageError(f"--steps is {steps} but the interrupted run has done {step} already; give at least that")
@@ -274,6 +263,7 @@ class TrainingRun:
         layers = [*config.content_layers, *config.style_layers]
         features = VGGFeatures(layers, config.vgg, config.pooling).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         painting = shrink(read_picture(config.style), config.style_size)
+        self.painting = hashlib.sha256(painting.rgb.tobytes()).hexdigest()
         style = torch.from_numpy(to_array(painting.rgb)).to(self.device)  # (1, 3, H, W) 0..1
         loss = PerceptualLoss(features, style, weights, config.loss, config.content_layers, config.style_layers)
         return loss.to(self.device)
@@ -307,94 +297,6 @@ class TrainingRun:
             f"the loss or its gradient is not finite, or vanished, at step {step} (details in {show(path)}); "
             "the last good checkpoint, if any, stays: lower --learning-rate, or use --precision fp32"
         )
-
-
-class _Logs:
-    """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
-
-    def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-
-        self.folder = config.log_folder
-        self.photographs = photographs
-        self.failing = False
-        make_folder(self.folder / "previews")
-        metrics = self.folder / "metrics.jsonl"
-        kept = _lines_before(metrics, start) if start else []
-        write_bytes(metrics, b"".join(kept))
-        # Buffers hold more than is written between two flushes, and what a flush cannot write it keeps for the next.
-        self.metrics = open(metrics, "ab", buffering=LOG_BUFFER)  # noqa: SIM115
-        events = self.folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
-        self.events = open(events, "ab", buffering=LOG_BUFFER)  # noqa: SIM115
-        self._event(0, file_version="brain.Event:2")
-        # TensorBoard forgets what an interrupted or overwritten run showed from this step on.
-        self._event(start, session_log=SessionLog(status=SessionLog.START))
-        chosen = [photographs.files[0], photographs.files[len(photographs.files) // 2]]
-        self.previews = [picture for path in chosen if (picture := _preview_photo(path)) is not None]
-
-    def __enter__(self) -> "_Logs":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
-        for file in (self.metrics, self.events):
-            with self._tolerant():
-                file.close()
-
-    def write(self, report: StepReport) -> None:
-        from torch.utils.tensorboard.summary import scalar
-
-        losses = {f"loss/{name}": getattr(report, name) for name in ("content", "style", "tv", "total")}
-        speeds = {"learning_rate": report.lr, "images_per_second": report.images_per_second}
-        with self._tolerant():
-            self.metrics.write(json.dumps(asdict(report)).encode() + b"\n")
-            for name, value in (losses | speeds).items():
-                self._event(report.step, summary=scalar(name, value))  # type: ignore[no-untyped-call]
-
-    def flush(self) -> None:
-        """Everything up to now survives the process; also the list of unusable photographs."""
-        with self._tolerant():
-            for file in (self.metrics, self.events):
-                file.flush()
-                os.fsync(file.fileno())
-                if os.fstat(file.fileno()).st_nlink == 0:
-                    raise OutputError(f"{show(file.name)} was removed")
-            if self.photographs.unusable:
-                lines = [f"{show(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]
-                write_bytes(self.folder / "bad_images.txt", "".join(lines).encode())
-
-    def preview(self, step: int, net: TransformerNet) -> None:
-        """Paint the fixed photos as they would be painted now, side by side with the photos."""
-        from torch.utils.tensorboard.summary import image
-
-        for index, photo in enumerate(self.previews):
-            with torch.no_grad():
-                content = torch.from_numpy(to_array(photo.rgb)).to(next(net.parameters()).device)
-                painted = net(content).clamp(0, 1).cpu().numpy()
-            if not np.isfinite(painted).all():
-                return
-            row = np.concatenate([photo.rgb, to_pixels(painted)], axis=1)
-            with self._tolerant():
-                self._event(step, summary=image(f"preview/{index}", row, dataformats="HWC"))  # type: ignore[no-untyped-call]
-                write_picture(Picture(row), self.folder / "previews" / f"{step:06d}-{index}.jpg")
-        self.flush()
-
-    def _event(self, step: int, **content: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        # Not torch's SummaryWriter: it writes in a thread that dies of a full disk with a traceback.
-        RecordWriter(self.events).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        """Say once that the logs cannot be written, and go on."""
-        try:
-            yield
-        except (OSError, OutputError) as error:
-            if not self.failing:
-                log.warning("the logs in %s are incomplete: %s; training goes on", show(self.folder), error)
-            self.failing = True
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -441,25 +343,6 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
         raise UsageError(
             f"cannot resume with other options ({listed}); use the old ones, or --overwrite to start again"
         )
-
-
-def _lines_before(path: Path, step: int) -> list[bytes]:
-    """Whole lines of metrics.jsonl for steps before this one."""
-    lines = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            if json.loads(line)["step"] < step:
-                lines.append(line)
-        except (ValueError, KeyError):
-            continue
-    return lines
-
-
-def _preview_photo(path: Path) -> Picture | None:
-    try:
-        return read_picture(path, max_size=PREVIEW_SIZE)
-    except FastnstError:
-        return None
 
 
 @contextmanager

@@ -68,6 +68,8 @@ class VGGFeatures(nn.Module):
     def forward(self, images: Tensor, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Features of all layers, or of some of them; stops at the deepest one asked for."""
         wanted = self.layers if layers is None else self._in_depth_order(layers)
+        if not set(wanted) <= set(self.layers):
+            raise UsageError(f"this network was built for {', '.join(self.layers)}; name {', '.join(wanted)} there too")
         smallest = 2 ** sum(name.startswith("pool") for name in self.names[: self.names.index(wanted[-1]) + 1])
         if min(images.shape[-2:]) < smallest:
             height, width = images.shape[-2:]
@@ -144,7 +146,7 @@ def _torchvision_weights(network: str) -> dict[str, Tensor]:
     entry = VGG16_Weights.IMAGENET1K_V1 if network == "vgg16" else VGG19_Weights.IMAGENET1K_V1
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the download has another hash
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UnavailableError(
             f"torchvision's weights for {network} are not on this machine and could not be downloaded; "

@@ -41,11 +41,11 @@ def onnx_style(checkpoint: Path) -> Path:
 def fastnst(tmp_path: Path) -> Run:
     """Run the command line in a process of its own, inside tmp_path: fastnst("info", path, stdin=b"")."""
 
-    def run(*arguments: object, stdin: bytes = b"", timeout: float = 120, **options: object) -> "subprocess.CompletedProcess[bytes]":
+    def run(*arguments: object, stdin: bytes = b"", timeout: float = 120) -> "subprocess.CompletedProcess[bytes]":
         command = [sys.executable, "-m", "fastnst", *map(os.fspath, map(_text, arguments))]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         return subprocess.run(
-            command, input=stdin, capture_output=True, timeout=timeout, cwd=tmp_path, env=environment, check=False, **options  # type: ignore[call-overload]
+            command, input=stdin, capture_output=True, timeout=timeout, cwd=tmp_path, env=environment, check=False
         )
 
     return run

@@ -222,10 +222,10 @@ def test_gradient_of_the_total_agrees_with_finite_differences(form):
     gradient = torch.autograd.grad(loss(stylized, content).total, stylized)[0]
 
     direction = gradient / gradient.norm()
-    step = 1e-4 * direction
+    step = 1e-3 * direction
     with torch.no_grad():
-        slope = (loss(stylized + step, content).total - loss(stylized - step, content).total) / 2e-4
-    torch.testing.assert_close(slope.double(), gradient.norm(), rtol=1e-2, atol=0)  # float32 inside, kinks of ReLU
+        slope = (loss(stylized + step, content).total - loss(stylized - step, content).total) / 2e-3
+    torch.testing.assert_close(slope.double(), gradient.norm(), rtol=1e-3, atol=0)  # kinks of ReLU
 
 
 @pytest.mark.parametrize("name", ["content", "style", "tv"])

@@ -92,7 +92,8 @@ def main() -> None:
     for name, values in times.items():
         print(f"{name:8} median {statistics.median(values):.2f} s a step, {min(values):.2f} to {max(values):.2f}")
     ratios = [plain / ours for plain, ours in zip(times["plain"], times["fastnst"], strict=True)]
-    print(f"fastnst is {statistics.median(ratios):.2f} times as fast, {min(ratios):.2f} to {max(ratios):.2f} over the rounds")
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f} over the rounds"
+    print(f"fastnst is {statistics.median(ratios):.2f} times as fast, {spread}")
 
 
 if __name__ == "__main__":

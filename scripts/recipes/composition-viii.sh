@@ -4,7 +4,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/composition-viii.jpg --content "$photos" -o runs/composition-viii.safetensors \
-    --preset slim --steps 700 --init checkpoints/cafe-terrace.safetensors \
+    --preset slim --steps 500 --init checkpoints/cafe-terrace.safetensors \
     --credit "Wassily Kandinsky, Composition VIII, 1923. Public domain"
 cp runs/composition-viii.safetensors checkpoints/composition-viii.safetensors
 fastnst export checkpoints/composition-viii.safetensors -o checkpoints/composition-viii.onnx --overwrite

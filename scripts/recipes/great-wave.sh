@@ -4,7 +4,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/great-wave.safetensors \
-    --preset slim --steps 700 --init checkpoints/cafe-terrace.safetensors \
+    --preset slim --steps 500 --init checkpoints/cafe-terrace.safetensors \
     --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
 cp runs/great-wave.safetensors checkpoints/great-wave.safetensors
 fastnst export checkpoints/great-wave.safetensors -o checkpoints/great-wave.onnx --overwrite

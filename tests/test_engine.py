@@ -1,0 +1,323 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import PHOTOS
+from onnx import TensorProto, helper, numpy_helper
+from test_onnx_file import IMAGE, external, model, save
+
+from fastnst.checkpoint import CheckpointMeta, save_checkpoint
+from fastnst.config import ExportOptions
+from fastnst.engine import OnnxEngine, TorchEngine, open_engine
+from fastnst.errors import ModelError, UnsafeModelError, UsageError
+from fastnst.export import export
+from fastnst.image import Array
+from fastnst.nets import PRESETS, TransformerNet
+
+GREY = 1 / 255  # one grey level of 256
+
+Engines = Callable[[str], tuple[TorchEngine, OnnxEngine]]
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
+    """Both engines for a preset with random weights, made once."""
+    made: dict[str, tuple[TorchEngine, OnnxEngine]] = {}
+
+    def of(preset: str) -> tuple[TorchEngine, OnnxEngine]:
+        if preset not in made:
+            torch.manual_seed(1)
+            net = TransformerNet(PRESETS[preset])
+            path = tmp_path_factory.mktemp("preset") / f"{preset}.safetensors"
+            meta = CheckpointMeta(preset, net.config.to_json(), {"name": preset, "credit": "nobody"})
+            save_checkpoint(path, net, meta)
+            onnx_path = export(path, path.with_suffix(".onnx"), ExportOptions()).path
+            made[preset] = TorchEngine(path, "cpu"), OnnxEngine(onnx_path, "cpu")
+        return made[preset]
+
+    return of
+
+
+def noise(height: int, width: int, batch: int = 1) -> Array:
+    return np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
+
+
+def typed(kind: int, shape: list[int | str], *, cast: int | None = None) -> onnx.ModelProto:
+    """An identity, or a cast, over tensors of this type and shape."""
+    node = helper.make_node("Cast", ["image"], ["stylized"], to=cast) if cast else None
+    content = model(*[node] if node else [])
+    content.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", kind, shape))
+    content.graph.output[0].CopyFrom(helper.make_tensor_value_info("stylized", cast or kind, shape))
+    return content
+
+
+def isolated(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
+    """Run Python in a process of its own, without a GPU."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, timeout=120, cwd=cwd, env=environment, check=False)
+
+
+def blocked(*modules: str) -> str:
+    """A script that runs the command line where these modules cannot be imported."""
+    return (
+        f"import sys\nsys.modules.update(dict.fromkeys({modules!r}))\n"
+        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 128)])
+def test_both_engines_agree_within_one_grey_level(engines, preset, size):
+    torch_engine, onnx_engine = engines(preset)
+
+    painted = onnx_engine(noise(*size))
+
+    np.testing.assert_allclose(painted, torch_engine(noise(*size)), rtol=0, atol=GREY)
+    assert painted.std() > 0.05  # a picture, not a plain color, on which anything would agree
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_engines_agree_on_a_batch_of_3(engines, preset):
+    torch_engine, onnx_engine = engines(preset)
+    images = noise(40, 52, batch=3)
+
+    np.testing.assert_allclose(onnx_engine(images), torch_engine(images), rtol=0, atol=GREY)
+
+
+def test_both_engines_agree_on_a_large_picture(checkpoint, onnx_style):
+    image = noise(720, 1280)
+
+    painted = OnnxEngine(onnx_style)(image)
+
+    np.testing.assert_allclose(painted, TorchEngine(checkpoint)(image), rtol=0, atol=GREY)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_pictures_in_a_batch_do_not_influence_each_other(checkpoint, onnx_style, engine):
+    run = open_engine(checkpoint if engine == "torch" else onnx_style, engine, "cpu")
+    images = noise(24, 31, batch=3)
+
+    alone = np.concatenate([run(images[i : i + 1]) for i in range(3)])
+
+    np.testing.assert_allclose(run(images), alone, rtol=0, atol=1e-4)  # sums in another order
+
+
+def test_every_size_comes_back_from_onnx(onnx_style):
+    engine = OnnxEngine(onnx_style, "cpu")
+
+    for height in range(16, 41):
+        for width in range(16, 41):
+            assert engine(noise(height, width)).shape == (1, 3, height, width)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (16, 19), (18, 37), (23, 25), (40, 39), (21, 300)])
+def test_sizes_come_back_from_torch_in_range(checkpoint, size):
+    painted = TorchEngine(checkpoint, "cpu")(noise(*size))
+
+    assert painted.shape == (1, 3, *size)
+    assert painted.dtype == np.float32
+    assert painted.min() >= 0
+    assert painted.max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+@pytest.mark.parametrize("engine", ["auto", "match"])
+def test_the_file_decides_which_engine_runs_it(checkpoint, onnx_style, suffix, engine):
+    path, kind, name = {
+        ".safetensors": (checkpoint, TorchEngine, "torch"),
+        ".onnx": (onnx_style, OnnxEngine, "onnx"),
+    }[suffix]
+
+    assert isinstance(open_engine(path, name if engine == "match" else "auto"), kind)
+
+
+def test_an_engine_that_does_not_fit_the_file_is_a_usage_error(checkpoint, onnx_style):
+    with pytest.raises(UsageError, match=r"--engine torch cannot run .*random\.onnx; give the \.safetensors file"):
+        open_engine(onnx_style, "torch")
+    with pytest.raises(UsageError, match=r"--engine onnx cannot run .*random\.safetensors; export it first"):
+        open_engine(checkpoint, "onnx")
+
+
+def test_a_file_of_8_bit_pixels_is_run_with_rounding(tmp_path):
+    engine = OnnxEngine(save(tmp_path / "a.onnx", typed(TensorProto.UINT8, ["N", "H", "W", 3])), "cpu")
+    image = noise(20, 30)
+
+    painted = engine(image)
+
+    np.testing.assert_allclose(painted, np.rint(image * 255) / 255, atol=1e-6)  # float32 division
+
+
+# release test 44
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.model"])
+def test_a_pickle_is_refused_by_its_name_before_it_is_opened(tmp_path, name):
+    with pytest.raises(UnsafeModelError, match=rf"{name} is a pickle, .*fastnst import"):
+        open_engine(tmp_path / name)
+
+
+# release test 49
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an ONNX file"),
+        (b"garbage", "not a readable"),
+        (model(helper.make_node("Frobnicate", ["image"], ["stylized"])), "cannot be run"),
+        (model(helper.make_node("Gelu", ["image"], ["stylized"], domain="com.microsoft")), "needs operators of"),
+        (model(opset=99), "cannot be run"),
+        (model(helper.make_node("Identity", ["nothing"], ["stylized"])), "cannot be run"),
+    ],
+    ids=["empty", "garbage", "unknown op", "custom domain", "opset 99", "broken graph"],
+)
+def test_an_onnx_file_that_cannot_be_run_is_refused(tmp_path, content, reason):
+    with pytest.raises(ModelError, match=reason):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+# release test 49
+def test_an_onnx_file_that_cannot_be_run_exits_4(fastnst, tmp_path):
+    style = save(tmp_path / "a.onnx", model(opset=99))
+
+    done = fastnst("stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style)
+
+    assert done.returncode == 4
+    assert done.stderr.count(b"\n") == 1
+    assert not (tmp_path / "out.png").exists()
+
+
+# release test 50
+@pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "same folder"])
+def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
+    folder = tmp_path / "styles"
+    folder.mkdir()
+    secret = (folder if kind == "same folder" else tmp_path) / "secret.bin"
+    secret.write_bytes(np.float32(1).tobytes())
+    if kind == "symlink":
+        (folder / "link.bin").symlink_to(secret)
+    elif kind == "hardlink":
+        (folder / "link.bin").hardlink_to(secret)
+    location = {"parent": "../secret.bin", "absolute": str(secret), "same folder": "secret.bin"}.get(kind, "link.bin")
+    node = helper.make_node("Mul", ["image", "weight"], ["stylized"])
+    style = save(folder / "a.onnx", model(node, weights=(external(location),)))
+    watched = (
+        "import json, sys\nopened = []\n"
+        "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
+        "from fastnst.cli import main\nstatus = main(sys.argv[1:])\n"
+        "print(json.dumps([status, opened, 'onnxruntime' in sys.modules]))"
+    )
+
+    done = isolated(watched, "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=folder)
+
+    status, opened, reached_onnxruntime = json.loads(done.stdout)
+    assert status == 4
+    assert b"keeps weights in other files" in done.stderr
+    assert str(style) in opened
+    assert not [path for path in opened if path.endswith(("secret.bin", "link.bin"))]
+    assert not reached_onnxruntime  # whose own opening of files no hook would see
+    with pytest.raises(UnsafeModelError):
+        open_engine(style)
+
+
+# release test 51
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (typed(TensorProto.INT64, IMAGE), "takes tensor.int64."),
+        (typed(TensorProto.UINT8, IMAGE), "takes tensor.uint8."),
+        (typed(TensorProto.FLOAT, [1, 3, 224, 224]), "takes tensor.float. .1, 3, 224, 224."),
+        (typed(TensorProto.FLOAT, ["N", 1, "H", "W"]), "any size"),
+        (typed(TensorProto.FLOAT, ["N", 3, "H"]), "any size"),
+        (typed(TensorProto.FLOAT, IMAGE, cast=TensorProto.STRING), "returns what it takes"),
+        (typed(TensorProto.FLOAT, IMAGE, cast=TensorProto.UINT8), "returns what it takes"),
+    ],
+    ids=["int", "uint8 planes", "fixed size", "one channel", "three dimensions", "text out", "uint8 out"],
+)
+def test_a_network_that_does_not_take_and_return_a_picture_is_refused(tmp_path, content, reason):
+    with pytest.raises(ModelError, match=reason):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+# release test 51
+def test_a_network_with_two_inputs_is_refused(tmp_path):
+    content = model(helper.make_node("Add", ["image", "other"], ["stylized"]))
+    content.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, IMAGE))
+
+    with pytest.raises(ModelError, match="has 2 inputs and 1 outputs but a style has one of each"):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+# release test 51
+def test_a_file_of_200_mib_is_refused(tmp_path):
+    style = save(tmp_path / "a.onnx", model())
+    os.truncate(style, 200 << 20)  # sparse
+
+    with pytest.raises(ModelError, match="has more than 64 MiB"):
+        open_engine(style)
+
+
+# release test 51
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_paints_no_numbers_is_refused(tmp_path, value):
+    weight = numpy_helper.from_array(np.array([value], np.float32), "weight")
+    content = model(helper.make_node("Mul", ["image", "weight"], ["stylized"]), weights=(weight,))
+
+    with pytest.raises(ModelError, match="without finite values"):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+# release test 51
+def test_a_network_that_paints_another_size_is_refused(tmp_path):
+    content = model(helper.make_node("Transpose", ["image"], ["stylized"], perm=[0, 1, 3, 2]))
+
+    with pytest.raises(ModelError, match="of another size"):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+def test_a_network_that_fails_while_running_is_refused(tmp_path):
+    shape = numpy_helper.from_array(np.array([1, 3, 5, 5]), "shape")
+    content = model(helper.make_node("Reshape", ["image", "shape"], ["stylized"]), weights=(shape,))
+
+    with pytest.raises(ModelError, match="does not paint a test picture"):
+        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+
+
+def test_an_onnx_style_paints_where_the_training_packages_are_missing(onnx_style, tmp_path):
+    script = blocked("torch", "torchvision", "safetensors", "onnx", "onnxscript", "tensorboard")
+    photo = PHOTOS / "cat.jpg"
+
+    done = isolated(script, "stylize", photo, "-o", "out.png", "--max-size", 64, "--style", onnx_style, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("missing", "suffix", "extra"), [("onnxruntime", ".onnx", "cpu"), ("torch", ".safetensors", "train")]
+)
+def test_a_missing_engine_exits_3_and_says_what_to_install(checkpoint, onnx_style, tmp_path, missing, suffix, extra):
+    style = onnx_style.with_suffix(suffix)
+
+    done = isolated(
+        blocked(missing), "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=tmp_path
+    )
+
+    assert done.returncode == 3
+    assert f'pip install "fastnst[{extra}]"' in done.stderr.decode()
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_a_gpu_that_is_not_there_exits_3_instead_of_falling_back(fastnst, onnx_style, tmp_path, suffix):
+    style = onnx_style.with_suffix(suffix)
+
+    done = fastnst("stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--device", "cuda", "--style", style)
+
+    assert done.returncode == 3
+    assert b"--device cuda was asked for" in done.stderr
+    assert not (tmp_path / "out.png").exists()

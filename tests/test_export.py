@@ -1,0 +1,192 @@
+import json
+import os
+import resource
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from fastnst.checkpoint import load_checkpoint
+from fastnst.config import ExportOptions
+from fastnst.engine import OnnxEngine, TorchEngine
+from fastnst.errors import ModelError, OutputError, UsageError
+from fastnst.export import SAMPLE, SIZES, export, largest_difference
+
+# release test 52: five sizes, one with a batch
+EXACT = [(1, 64, 64), (1, 65, 97), (3, 33, 128), (2, 16, 17), (1, 201, 160)]
+
+
+def paint_with_torch(checkpoint):
+    net, _ = load_checkpoint(checkpoint)
+
+    def run(images):
+        with torch.inference_mode():
+            return net(torch.from_numpy(images)).clamp(0, 1).numpy()
+
+    return net, run
+
+
+# release test 52
+@pytest.mark.parametrize("opset", [17, 18])
+def test_an_export_is_one_valid_file_that_paints_what_torch_paints(checkpoint, tmp_path, opset):
+    path = tmp_path / "out" / "a.onnx"
+
+    report = export(checkpoint, path, ExportOptions(opset=opset))
+
+    assert os.listdir(tmp_path / "out") == ["a.onnx"]
+    onnx.checker.check_model(onnx.load(path, load_external_data=False), full_check=True)
+    assert onnx.load(path).opset_import[0].version == opset
+    assert (report.path, report.size, report.opset) == (path, path.stat().st_size, opset)
+    onnx_engine, torch_engine = OnnxEngine(path, "cpu"), TorchEngine(checkpoint, "cpu")
+    for n, h, w in EXACT:
+        image = np.random.default_rng(h).random((n, 3, h, w), dtype=np.float32)
+        difference = np.abs(onnx_engine(image) - torch_engine(image)).max()
+        assert difference < 1e-3
+    assert 0 <= report.largest_difference < 1e-3
+
+
+# release test 52
+def test_the_names_and_free_sizes_are_those_promised(onnx_style):
+    session = onnxruntime.InferenceSession(onnx_style.read_bytes(), providers=["CPUExecutionProvider"])
+
+    (given,), (painted,) = session.get_inputs(), session.get_outputs()
+
+    assert (given.name, given.type, given.shape) == ("image", "tensor(float)", ["N", 3, "H", "W"])
+    assert (painted.name, painted.type, painted.shape) == ("stylized", "tensor(float)", ["N", 3, "H", "W"])
+
+
+def test_the_metadata_is_that_of_the_checkpoint(checkpoint, onnx_style):
+    _, meta = load_checkpoint(checkpoint)
+
+    properties = {entry.key: entry.value for entry in onnx.load(onnx_style).metadata_props}
+
+    assert json.loads(properties["fastnst"]) == json.loads(meta.to_json())
+
+
+def test_the_file_does_not_tell_where_it_was_made(onnx_style):
+    data = onnx_style.read_bytes()
+
+    assert str(onnx_style.parent).encode() not in data
+    assert os.fsencode(os.path.expanduser("~") + "/") not in data
+    assert b"site-packages" not in data
+
+
+def test_an_engine_that_agrees_has_no_difference(checkpoint):
+    net, run = paint_with_torch(checkpoint)
+
+    assert largest_difference(net, run) == 0
+
+
+@pytest.mark.parametrize("offset", [0.5 / 255, 0.25, -3])
+def test_the_largest_difference_is_found(checkpoint, offset):
+    net, run = paint_with_torch(checkpoint)
+
+    assert largest_difference(net, lambda images: run(images) + np.float32(offset)) == pytest.approx(abs(offset), rel=1e-4)
+
+
+def test_a_single_wrong_pixel_of_any_picture_is_found(checkpoint):
+    net, run = paint_with_torch(checkpoint)
+
+    def wrong_in_batches(images):
+        painted = run(images)
+        if len(images) > 1:
+            painted[2, 1, 5, 7] += 0.5
+        return painted
+
+    assert largest_difference(net, wrong_in_batches) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_values_that_are_no_numbers_are_no_agreement(checkpoint):
+    net, run = paint_with_torch(checkpoint)
+    seen = []
+
+    def wrong_once(images):
+        seen.append(images)
+        return np.full_like(images, np.nan) if len(seen) == 2 else run(images)
+
+    assert np.isnan(largest_difference(net, wrong_once))
+    assert len(seen) == len(SIZES) + 1  # the real picture
+
+
+def test_another_size_is_no_agreement(checkpoint):
+    net, run = paint_with_torch(checkpoint)
+
+    with pytest.raises(ModelError, match="nothing was written"):
+        largest_difference(net, lambda images: run(images)[..., :-1])
+
+
+def test_the_comparison_uses_a_real_picture():
+    assert SAMPLE.is_file()
+
+
+def test_the_command_prints_size_and_largest_difference(fastnst, checkpoint, tmp_path):
+    done = fastnst("export", checkpoint, "-o", "a.onnx")
+
+    assert done.returncode == 0, done.stderr
+    size = (tmp_path / "a.onnx").stat().st_size / 1e6
+    assert done.stdout.decode().startswith(f"a.onnx: {size:.2f} MB, largest difference to torch 0.0")
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""
+
+
+def test_an_existing_output_is_refused_before_any_work(fastnst, tmp_path):
+    (tmp_path / "a.onnx").write_text("mine")
+
+    # A checkpoint that is not there would be an error of its own, if anybody looked.
+    done = fastnst("export", "missing.safetensors", "-o", "a.onnx")
+
+    assert done.returncode == 5
+    assert b"a.onnx exists already; add --overwrite" in done.stderr
+    assert (tmp_path / "a.onnx").read_text() == "mine"
+
+
+def test_an_existing_output_is_replaced_when_asked(checkpoint, tmp_path):
+    (tmp_path / "a.onnx").write_text("mine")
+
+    export(checkpoint, tmp_path / "a.onnx", ExportOptions(overwrite=True))
+
+    OnnxEngine(tmp_path / "a.onnx", "cpu")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a", "a.onnx.txt"])
+def test_an_output_that_is_not_named_like_an_onnx_file_is_refused(checkpoint, tmp_path, name):
+    with pytest.raises(UsageError, match=rf"{name} but must end in \.onnx"):
+        export(checkpoint, tmp_path / name)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_checkpoint_leaves_nothing_behind(checkpoint, tmp_path):
+    damaged, folder = tmp_path / "damaged.safetensors", tmp_path / "out"
+    damaged.write_bytes(checkpoint.read_bytes()[:-50])
+    folder.mkdir()
+
+    with pytest.raises(ModelError, match=r"damaged\.safetensors"):
+        export(damaged, folder / "a.onnx")
+
+    assert os.listdir(folder) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        export(checkpoint, tmp_path / "file" / "a.onnx")
+    with pytest.raises(OutputError, match="is a folder"):
+        (tmp_path / "a.onnx").mkdir()
+        export(checkpoint, tmp_path / "a.onnx")
+
+    assert sorted(os.listdir(tmp_path)) == ["a.onnx", "file"]
+
+
+def test_a_disk_that_fills_up_exits_5_and_leaves_nothing_behind(fastnst, checkpoint, tmp_path):
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    done = fastnst("export", checkpoint, "-o", "a.onnx", preexec_fn=small_files)
+
+    assert done.returncode == 5, done.stderr
+    assert b"cannot write" in done.stderr
+    assert os.listdir(tmp_path) == []

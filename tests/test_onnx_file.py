@@ -1,0 +1,183 @@
+import json
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from test_checkpoint import mutate
+
+from fastnst.errors import FastnstError, InputError, ModelError, UnsafeModelError
+from fastnst.onnx_file import LARGEST, read_onnx
+
+IMAGE = ["N", 3, "H", "W"]
+
+
+def model(*nodes: onnx.NodeProto, weights: tuple[onnx.TensorProto, ...] = (), opset: int = 17) -> onnx.ModelProto:
+    """A network from `image` to `stylized`; without nodes the identity."""
+    graph = helper.make_graph(
+        nodes or (helper.make_node("Identity", ["image"], ["stylized"]),),
+        "test",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, IMAGE)],
+        [helper.make_tensor_value_info("stylized", TensorProto.FLOAT, IMAGE)],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def external(location: str) -> onnx.TensorProto:
+    """A weight of which the file only says where it lies."""
+    tensor = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value > 0x7F else bytes([value])
+
+
+def save(path: Path, content: onnx.ModelProto | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
+    return path
+
+
+def test_the_structure_of_an_exported_file_is_that_found_by_onnx(onnx_style):
+    known = onnx.load(onnx_style)
+
+    data, found = read_onnx(onnx_style)
+
+    assert data == onnx_style.read_bytes()
+    assert found.size == len(data)
+    assert found.nodes == len(known.graph.node)
+    assert found.opsets == {entry.domain: entry.version for entry in known.opset_import}
+    assert found.metadata == {entry.key: entry.value for entry in known.metadata_props}
+    assert not found.external
+    assert json.loads(found.metadata["fastnst"])["style"]["name"] == "random"
+
+
+# release test 49
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", bytes(1000), random.Random(0).randbytes(5000), b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04"],
+    ids=["empty", "text", "zeros", "noise", "picture", "archive"],
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, content):
+    with pytest.raises(ModelError, match=r"a\.onnx is not a"):
+        read_onnx(save(tmp_path / "a.onnx", content))
+
+
+# release test 49
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(onnx_style, tmp_path, kept):
+    data = onnx_style.read_bytes()
+
+    with pytest.raises(ModelError, match="export the style again"):
+        read_onnx(save(tmp_path / "a.onnx", data[: int(len(data) * kept)]))
+
+
+# release test 49
+@pytest.mark.parametrize("place", ["graph", "branch", "function"])
+def test_operators_of_others_are_unsafe_wherever_they_are(tmp_path, place):
+    node = helper.make_node("Run", ["image"], ["stylized"], domain="com.evil")
+    if place == "branch":
+        branch = helper.make_graph([node], "branch", [], [])
+        content = model(helper.make_node("If", ["image"], ["stylized"], then_branch=branch, else_branch=branch))
+    elif place == "function":
+        content = model()
+        content.functions.append(helper.make_function("", "f", ["image"], ["stylized"], [node], []))
+    else:
+        content = model(node)
+
+    with pytest.raises(UnsafeModelError, match=r"needs operators of 'com\.evil'"):
+        read_onnx(save(tmp_path / "a.onnx", content))
+
+
+# release test 50
+@pytest.mark.parametrize(
+    "place", ["initializer", "attribute", "attributes", "branch", "sparse", "function", "default", "training"]
+)
+def test_external_data_is_unsafe_wherever_it_is(tmp_path, place):
+    tensor = external("secret.bin")
+    branch = helper.make_graph([], "branch", [], [], [tensor])
+    sparse = onnx.SparseTensorProto(values=tensor, indices=numpy_helper.from_array(np.zeros(1, np.int64)), dims=[1])
+    attributes = {"attribute": tensor, "attributes": [tensor], "branch": branch, "sparse": sparse}
+    content = model(helper.make_node("Constant", [], ["stylized"], value=attributes.get(place, 1)))
+    if place == "initializer":
+        content.graph.initializer.append(tensor)
+    elif place in ("function", "default"):
+        node = helper.make_node("Constant", [], ["stylized"], value=tensor if place == "function" else 1)
+        function = content.functions.add(name="f", node=[node])
+        function.attribute_proto.extend([helper.make_attribute("a", tensor)] * (place == "default"))
+    elif place == "training":
+        content.training_info.add(initialization=branch)
+
+    with pytest.raises(UnsafeModelError, match="keeps weights in other files; export it again as one file"):
+        read_onnx(save(tmp_path / "a.onnx", content))
+
+
+# release test 50
+@pytest.mark.parametrize("bit", [32, 34, 62])
+def test_a_field_number_that_other_readers_would_cut_short_is_refused(tmp_path, bit):
+    hidden = model(weights=(external("secret.bin"),)).graph.SerializeToString()
+    graph = varint(7 << 3 | 2 | 1 << bit) + varint(len(hidden)) + hidden
+
+    with pytest.raises(ModelError, match="field number"):
+        read_onnx(save(tmp_path / "a.onnx", model().SerializeToString() + graph))
+
+
+# release test 51
+def test_a_file_of_more_than_64_mib_is_refused(tmp_path):
+    path = save(tmp_path / "a.onnx", model())
+    os.truncate(path, 200 << 20)
+
+    with pytest.raises(ModelError, match="has more than 64 MiB"):
+        read_onnx(path)
+
+    assert LARGEST == 64 << 20
+
+
+def test_nesting_without_end_is_refused(tmp_path):
+    graph = helper.make_graph([], "innermost", [], [])
+    for _ in range(20):
+        graph = helper.make_graph([helper.make_node("If", ["image"], [], then_branch=graph)], "outer", [], [])
+
+    with pytest.raises(ModelError, match="nested too deeply"):
+        read_onnx(save(tmp_path / "a.onnx", model(*graph.node)))
+
+
+# release test 49 and B.7: flip, cut, splice
+def test_300_mutations_are_read_or_raise_our_errors(onnx_style, tmp_path):
+    chance = random.Random(0)
+    data = onnx_style.read_bytes()
+
+    for number in range(300):
+        path = save(tmp_path / "mutated.onnx", mutate(data, chance, len(data) if number % 2 else 2000))
+        with suppress(FastnstError):
+            read_onnx(path)
+
+
+def test_300_mutations_of_a_tiny_file_are_read_or_raise_our_errors(tmp_path):
+    chance = random.Random(1)
+    data = model(helper.make_node("Identity", ["image"], ["stylized"], domain="ai.onnx")).SerializeToString()
+
+    for _ in range(300):
+        path = save(tmp_path / "mutated.onnx", mutate(data, chance, len(data)))
+        with suppress(FastnstError):
+            read_onnx(path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
+def test_what_is_no_ordinary_file_is_an_input_error(tmp_path, kind):
+    path = tmp_path / "a.onnx"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+
+    with pytest.raises(InputError, match=r"a\.onnx"):
+        read_onnx(path)
