@@ -45,6 +45,7 @@ app = App(
     help_flags=["--help", "-h"],
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 

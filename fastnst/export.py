@@ -110,6 +110,7 @@ def build(net: TransformerNet, opset: int) -> onnx.ModelProto:
     model.producer_name = "fastnst"
     model.graph.name = "fastnst"
     _name_sizes(model)
+    _forget_origin(model.graph)
     del model.graph.value_info[:]
     return model
 
@@ -141,6 +142,12 @@ def _lower_opset(model: onnx.ModelProto, opset: int) -> None:
             del node.attribute[:]
             node.attribute.extend(kept)
     model.opset_import[0].version = opset
+
+
+def _forget_origin(graph: onnx.GraphProto) -> None:
+    """Remove the exporter's notes: stack traces with the paths of this machine, as long as a small network."""
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
 
 
 def _name_sizes(model: onnx.ModelProto) -> None:

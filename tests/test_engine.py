@@ -303,9 +303,7 @@ def test_an_onnx_style_paints_where_the_training_packages_are_missing(onnx_style
 def test_a_missing_engine_exits_3_and_says_what_to_install(checkpoint, onnx_style, tmp_path, missing, suffix, extra):
     style = onnx_style.with_suffix(suffix)
 
-    done = isolated(
-        blocked(missing), "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=tmp_path
-    )
+    done = isolated(blocked(missing), "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=tmp_path)
 
     assert done.returncode == 3
     assert f'pip install "fastnst[{extra}]"' in done.stderr.decode()
