@@ -54,7 +54,7 @@ class TrainConfig:
     steps: int = 2000
     """optimizer steps"""
     style_size: int = 512
-    """longer side of the painting, pixels: larger gives larger strokes; never enlarged"""
+    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
     loss: Literal["relative", "paper"] = "relative"
     """weighing: relative fits any painting, paper is that of Johnson's released code"""
     content_weight: float | None = None

@@ -32,7 +32,7 @@ from fastnst.data import Photographs
 from fastnst.device import torch_device
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UsageError
 from fastnst.files import check_output, show, write_bytes
-from fastnst.image import read_picture, shrink, to_array
+from fastnst.image import read_picture, resize, to_array
 from fastnst.logs import RunLogs, StepReport
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PerceptualLoss
 from fastnst.nets import PRESETS, TransformerNet
@@ -262,7 +262,9 @@ class TrainingRun:
         weights = replace(default, **{name: value for name, value in given.items() if value is not None})
         layers = [*config.content_layers, *config.style_layers]
         features = VGGFeatures(layers, config.vgg, config.pooling).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        painting = shrink(read_picture(config.style), config.style_size)
+        painting = read_picture(config.style)
+        scale = config.style_size / max(painting.size)
+        painting = resize(painting, *(max(1, round(side * scale)) for side in painting.size))
         self.painting = hashlib.sha256(painting.rgb.tobytes()).hexdigest()
         style = torch.from_numpy(to_array(painting.rgb)).to(self.device)  # (1, 3, H, W) 0..1
         loss = PerceptualLoss(features, style, weights, config.loss, config.content_layers, config.style_layers)
