@@ -150,7 +150,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
     pickled = data[:2] in _PICKLED and data[8:9] != b"{"
     if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
-        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; convert it once with: fastnst import")
+        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; give a .safetensors file")
     if len(data) > _LARGEST:
         raise ModelError(f"{show(path)} has more than {_LARGEST >> 20} MiB, which no fastnst checkpoint has")
     try:
@@ -195,7 +195,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], 
 
 
 def _check_digest(tensors: Mapping[str, Tensor], digest: str, path: Path) -> None:
-    if digest and _digest(tensors) != digest:
+    if _digest(tensors) != digest:
         raise ModelError(f"{show(path)} does not match its own checksum, so it was damaged; copy or train it again")
 
 

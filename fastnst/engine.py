@@ -116,9 +116,7 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     path = Path(style)
     kind = path.suffix
     if kind in (".pth", ".pt", ".pkl", ".model"):
-        raise UnsafeModelError(
-            f"{show(path)} is a pickle, which can run code; convert it once with: fastnst import {show(path)}"
-        )
+        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file")
     if kind in (".onnx", ".safetensors"):
         if (engine, kind) in (("torch", ".onnx"), ("onnx", ".safetensors")):
             remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"
@@ -129,7 +127,9 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     found = bundled_style(str(style))
     choice = {"torch": found.checkpoint, "onnx": found.onnx}
     if engine == "auto":
-        engine = "onnx" if importlib.util.find_spec("onnxruntime") else "torch"
+        # Where neither is installed the light one is missed, and said so.
+        only_torch = not importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("torch")
+        engine = "torch" if only_torch else "onnx"
     return choice[engine]
 
 

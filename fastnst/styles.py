@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastnst.errors import UsageError
+from fastnst.errors import ModelError, UsageError
+from fastnst.files import show
 from fastnst.onnx_file import read_onnx
 
 DEFAULT_STYLE = "cafe-terrace"
@@ -47,7 +48,10 @@ def bundled_style(name: str) -> Style:
         raise UsageError(f"no bundled style {name!r}; {hint}, or give a .safetensors or .onnx file")
     folder = catalogue_folder()
     onnx = folder / f"{name}.onnx"
-    meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
+    try:
+        meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{show(onnx)} lacks its fastnst header; export it again") from error
     return Style(
         name, folder / f"{name}.safetensors", onnx, folder / f"{name}.jpg", meta["style"]["credit"], meta["preset"]
     )

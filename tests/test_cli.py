@@ -412,10 +412,10 @@ def test_refused_style_leaves_no_new_folder(refused, tmp_path):
     assert "missing.onnx" in refused(4, "stylize", "a.png", "-o", "new/er/b.png", "--style", "missing.onnx")
 
 
-def test_pickled_style_is_refused_with_the_command_that_converts_it(refused, tmp_path):
+def test_pickled_style_is_refused_with_what_to_give_instead(refused, tmp_path):
     photo(tmp_path / "a.png")
 
-    assert "fastnst import style.pth" in refused(4, "stylize", "a.png", "-o", "b.png", "--style", "style.pth")
+    assert "give a .safetensors or .onnx file" in refused(4, "stylize", "a.png", "-o", "b.png", "--style", "style.pth")
 
 
 @pytest.fixture
