@@ -53,14 +53,14 @@ class TrainConfig:
     """photographs a step"""
     steps: int = 2000
     """optimizer steps"""
-    style_size: int = 512
+    style_size: int = 768
     """longer side the painting is scaled to, pixels: larger gives larger strokes"""
     loss: Literal["relative", "paper"] = "relative"
     """weighing: relative fits any painting, paper is that of Johnson's released code"""
     content_weight: float | None = None
     """weight of the content term [default: 1]"""
     style_weight: float | None = None
-    """weight of the style term [default: relative 2.5, paper 5]"""
+    """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
     content_layers: tuple[str, ...] = ("relu3_3",)

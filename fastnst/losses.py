@@ -29,7 +29,7 @@ class LossWeights:
 # relative: found by eye over 14 paintings; the terms are fractions of their targets' energy.
 DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
-    "relative": LossWeights(content=1.0, style=2.5, tv=0.05),
+    "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
 }
 
 
