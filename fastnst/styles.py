@@ -10,7 +10,7 @@ from fastnst.errors import ModelError, UsageError
 from fastnst.files import show
 from fastnst.onnx_file import read_onnx
 
-DEFAULT_STYLE = "cafe-terrace"
+DEFAULT_STYLE = "great-wave"
 
 _HERE = Path(__file__).parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
