@@ -14,12 +14,14 @@ __all__ = ["FastnstError", "Stylizer"]
 _MODULES = {"FastnstError": "fastnst.errors", "Stylizer": "fastnst.stylize"}
 _SUBMODULES = {
     "checkpoint",
+    "compose",
     "config",
     "data",
     "engine",
     "errors",
     "export",
     "image",
+    "info",
     "losses",
     "nets",
     "stylize",

@@ -104,6 +104,9 @@ class TrainConfig:
     """start again over an existing output"""
 
     def __post_init__(self) -> None:
+        for name in ("style", "content", "output", "init", "logdir"):
+            if isinstance(getattr(self, name), str):  # from Python; the command line gives paths
+                object.__setattr__(self, name, Path(getattr(self, name)))
         check_range("size", self.size, 32, 4096)
         check_range("batch_size", self.batch_size, 1)
         check_range("steps", self.steps, 1)

@@ -37,7 +37,7 @@ class ExportReport:
     largest_difference: float
 
 
-def export(checkpoint: Path, output: Path, options: ExportOptions | None = None) -> ExportReport:
+def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | None = None) -> ExportReport:
     """Write a checkpoint as ONNX: float32 (N, 3, H, W) 0..1 in as `image`, the same out as `stylized`, any N, H, W.
 
     The file appears only after onnx.checker accepts it and ONNX Runtime agrees with torch within one grey level on
@@ -46,7 +46,7 @@ def export(checkpoint: Path, output: Path, options: ExportOptions | None = None)
     Raises ModelError for an unusable checkpoint or a network that does not agree, OutputError for the output,
     UsageError if it is not named like an ONNX file.
     """
-    options = options or ExportOptions()
+    options, checkpoint, output = options or ExportOptions(), Path(checkpoint), Path(output)
     if output.suffix != ".onnx":
         raise UsageError(f"--output is {show(output)} but must end in .onnx")
     check_output(output, overwrite=options.overwrite)

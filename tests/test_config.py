@@ -97,3 +97,9 @@ def test_defaults_of_all_option_groups_are_valid():
     config()
     StylizeOptions()
     ExportOptions()
+
+
+def test_paths_may_be_given_as_text_in_python():
+    assert TrainConfig("a.jpg", content="photos", output="b.safetensors") == TrainConfig(
+        Path("a.jpg"), content=Path("photos"), output=Path("b.safetensors")
+    )
