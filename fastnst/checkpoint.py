@@ -122,6 +122,8 @@ def load_state(path: Path) -> TrainState:
     try:
         values = json.loads(header)
         digest = values.pop("digest")
+        if not {"step", "config"} <= values.keys():
+            raise ValueError("no step")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{show(path)} is not a resume state; remove it and start again") from error
     _check_digest(tensors, digest, path)

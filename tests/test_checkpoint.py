@@ -382,7 +382,7 @@ def test_a_resume_state_comes_back_exactly_and_keeps_the_one_before(tmp_path):
     path = tmp_path / "a.state.safetensors"
 
     for step in (1, 2):
-        save_state(path, TrainState({"moment": torch.full((3,), float(step))}, {"step": step}))
+        save_state(path, TrainState({"moment": torch.full((3,), float(step))}, {"step": step, "config": {}}))
 
     for file, step in ((path, 2), (previous_state(path), 1)):
         state = load_state(file)
@@ -412,3 +412,8 @@ def test_the_package_neither_unpickles_nor_runs_text(path):
         elif isinstance(node, ast.Call):
             assert ast.unparse(node.func) not in forbidden
             assert not any(keyword.arg == "shell" for keyword in node.keywords)
+
+
+def test_a_checkpoint_is_not_taken_for_a_resume_state(checkpoint):
+    with pytest.raises(ModelError, match="not a resume state"):
+        load_state(checkpoint)
