@@ -3,8 +3,11 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
+# First with small strokes, then with larger ones.
+fastnst train examples/paintings/cafe-terrace.jpg --content "$photos" -o runs/cafe-terrace-first.safetensors \
+    --preset slim --steps 1000 --style-size 512 --style-weight 2.5
 fastnst train examples/paintings/cafe-terrace.jpg --content "$photos" -o runs/cafe-terrace.safetensors \
-    --preset slim --steps 1000 --style-size 512 --style-weight 2.5 \
+    --preset slim --steps 300 --style-size 768 --style-weight 2 --init runs/cafe-terrace-first.safetensors \
     --credit "Vincent van Gogh, Cafe Terrace at Night, 1888. Public domain"
 
 cp runs/cafe-terrace.safetensors checkpoints/cafe-terrace.safetensors
