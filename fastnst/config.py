@@ -15,6 +15,10 @@ from fastnst.errors import UsageError
 
 _Number = int | float
 
+# Johnson et al. 2016.
+CONTENT_LAYERS = ("relu3_3",)
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
 
 def check_range(
     name: str, value: _Number | None, low: _Number, high: _Number = math.inf, *, above: bool = False
@@ -63,9 +67,9 @@ class TrainConfig:
     """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
-    content_layers: tuple[str, ...] = ("relu3_3",)
+    content_layers: tuple[str, ...] = CONTENT_LAYERS
     """layers of the loss network for content"""
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    style_layers: tuple[str, ...] = STYLE_LAYERS
     """layers of the loss network for style"""
     vgg: str = "bundled"
     """loss network: bundled, torchvision, vgg19, or a safetensors file"""

@@ -7,11 +7,9 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS
 from fastnst.errors import UsageError
 from fastnst.vgg import VGGFeatures
-
-CONTENT_LAYERS = ("relu3_3",)
-STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 
 LossForm = Literal["relative", "paper"]
 

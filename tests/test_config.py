@@ -1,10 +1,13 @@
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from fastnst.cli import main
 from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range
 from fastnst.errors import UsageError
+from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets import PRESETS
 from fastnst.vgg import layer_names
 
@@ -103,3 +106,19 @@ def test_paths_may_be_given_as_text_in_python():
     assert TrainConfig("a.jpg", content="photos", output="b.safetensors") == TrainConfig(
         Path("a.jpg"), content=Path("photos"), output=Path("b.safetensors")
     )
+
+
+def test_presets_that_may_be_chosen_are_those_there_are():
+    assert set(get_args(get_type_hints(TrainConfig)["preset"])) == PRESETS.keys()
+
+
+def test_help_tells_the_default_weights(capsys):
+    main(["train", "--help"])
+
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    relative, paper = DEFAULT_WEIGHTS["relative"], DEFAULT_WEIGHTS["paper"]
+    assert relative.content == paper.content
+    assert f"content term [default: {relative.content:g}]" in words
+    assert f"[default: relative {relative.style:g}, paper {paper.style:g}]" in words
+    assert f"[default: relative {relative.tv:g}, paper 1e-6]" in words
+    assert paper.tv == 1e-6

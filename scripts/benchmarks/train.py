@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastnst.config import TrainConfig
-from fastnst.losses import CONTENT_LAYERS, DEFAULT_WEIGHTS, STYLE_LAYERS
+from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS, TrainConfig
+from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets import PRESETS, TransformerNet
 from fastnst.train import TrainingRun
 from fastnst.vgg import VGGFeatures
