@@ -41,6 +41,7 @@ class CheckpointMeta:
     steps: int = 0
     images_seen: int = 0
     losses: dict[str, float] = field(default_factory=dict)  # mean over the last steps
+    held_out: list[str] = field(default_factory=list)  # photographs it never saw, relative to their folder
     fastnst: str = field(default_factory=lambda: __version__)
     torch: str = torch.__version__
     format: int = FORMAT

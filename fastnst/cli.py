@@ -79,10 +79,10 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
     with Progress("training", config.steps, "step", quiet=talk.quiet) as progress:
 
         def on_step(report: StepReport) -> None:
-            if progress.done == 0 and report.step > 0:
-                progress.start_at(report.step)
+            progress.start_at(report.step)
             losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
-            progress.advance(f"{losses}, {report.images_per_second:.1f} images/s")
+            images = report.images // (report.step + 1)  # a step
+            progress.advance(f"{losses}, {report.images_per_second:.1f} images/s", report.images_per_second / images)
 
         print(show(run_training(config, on_step)))
     return 0

@@ -100,8 +100,10 @@ class TrainConfig:
     """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
     save_every: int = 200
     """steps between checkpoints"""
-    preview_every: int = 100
-    """steps between preview pictures"""
+    preview_every: int = 1000
+    """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
+    held_out: int | None = None
+    """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
     resume: bool = False
     """continue an interrupted run of the same output"""
     overwrite: bool = False
@@ -121,6 +123,7 @@ class TrainConfig:
         check_range("workers", self.workers, 1, 256)
         check_range("save_every", self.save_every, 1)
         check_range("preview_every", self.preview_every, 1)
+        check_range("held_out", self.held_out, 0, 24)
         check_range("seed", self.seed, 0, 2**63 - 1)
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")

@@ -6,7 +6,7 @@ workers, not on where a run was interrupted.
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
+from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
 from fastnst.files import show
 from fastnst.image import Limits, Pixels, read_picture, read_size
 
@@ -27,13 +27,17 @@ _LIMITS = Limits(smallest=16)
 class Photographs:
     """All usable pictures below a folder; `unusable` says why others are not, and grows when decoding finds more.
 
-    Raises InputError if there is no folder or nothing usable in it.
+    `hold_out` of them, one in ten but at most 4 if None, are kept apart in `held_out` and never seen in a crop.
+
+    Raises InputError if there is no folder or nothing usable in it, UsageError if nothing were left to train on.
     """
 
     folder: Path
     size: int
     seed: int
+    hold_out: int | None = 0
     files: list[Path] = field(init=False)
+    held_out: list[Path] = field(init=False, default_factory=list)
     unusable: dict[Path, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,6 +49,24 @@ class Photographs:
                 f"no usable picture in {show(self.folder)} or below ({len(self.unusable)} unusable files); "
                 "give a folder with JPEG, PNG or WebP photographs"
             )
+        count = min(4, len(self.files) // 10) if self.hold_out is None else self.hold_out
+        if count >= len(self.files):
+            raise UsageError(
+                f"--held-out is {count} but {show(self.folder)} has {len(self.files)} usable photographs; give fewer"
+            )
+        self.keep_apart([self.name(path) for path in _spread(self.files, count)])
+
+    def name(self, path: Path) -> str:
+        """A photo's path inside the folder, the same on every system."""
+        return path.relative_to(self.folder).as_posix()
+
+    def keep_apart(self, names: Collection[str]) -> None:
+        """Hold out exactly these photos, as the run that is continued did; one that has gone is missed by nobody."""
+        everything = sorted([*self.files, *self.held_out])
+        self.held_out = [path for path in everything if self.name(path) in names]
+        self.files = [path for path in everything if self.name(path) not in names]
+        if not self.files:
+            raise InputError(f"{show(self.folder)} has only held-out photographs left; give more")
 
     def crop(self, position: int) -> Pixels:
         """The photo at a position, at a random scale, place and side: uint8 (size, size, 3).
@@ -91,6 +113,11 @@ class Photographs:
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([seed, epoch, count]).permutation(count).tolist())
+
+
+def _spread(files: Sequence[Path], count: int) -> list[Path]:
+    """So many files at even distances, whatever subfolders they are in."""
+    return [files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)]
 
 
 def _scan(folder: Path) -> tuple[list[Path], dict[Path, str]]:

@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 BUFFER = 4 << 20  # bytes
 FLUSH_EVERY = 2.0  # seconds
 PREVIEW_SIZE = 512  # pixels, longer side
+PREVIEWS = 4  # photos, at most
 
 
 @dataclass(frozen=True)
@@ -41,29 +43,60 @@ class StepReport:
     images_per_second: float
 
 
+class Preview(NamedTuple):
+    """A preview picture of a run: photo number `photo` beside its painting after `step` steps."""
+
+    step: int
+    photo: int
+    path: Path
+
+
+def shows_preview(step: int, every: int) -> bool:
+    """Whether previews are painted after so many steps: 0, 10, 20, 50, 100, 200, 500 ... and each `every` steps."""
+    return re.fullmatch("0|[125]0+", str(step)) is not None or step % every == 0
+
+
+def find_previews(folder: Path) -> list[Preview]:
+    """The previews in a run's log folder, by step and photo."""
+    names = re.compile(r"(\d{6,})-(\d+)\.jpg")
+    found = [(names.fullmatch(path.name), path) for path in (folder / "previews").glob("*.jpg")]
+    return sorted(Preview(int(match[1]), int(match[2]), path) for match, path in found if match)
+
+
 class RunLogs:
     """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 
     def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-
         self.folder = config.log_folder
         self.photographs = photographs
         self.failing = False
         self.flushed = 0.0
         make_folder(self.folder / "previews")
-        metrics = self.folder / "metrics.jsonl"
-        kept = _lines_before(metrics, start) if start else []
-        write_bytes(metrics, b"".join(kept))
         # Buffers hold more than is written between two flushes, and what a flush cannot write it keeps for the next.
-        self.metrics = open(metrics, "ab", buffering=BUFFER)  # noqa: SIM115
         events = self.folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
         self.events = open(events, "ab", buffering=BUFFER)  # noqa: SIM115
         self._event(0, file_version="brain.Event:2")
-        # TensorBoard forgets what an interrupted or overwritten run showed from this step on.
-        self._event(start, session_log=SessionLog(status=SessionLog.START))
-        chosen = [photographs.files[len(photographs.files) * third // 3] for third in (1, 2)]
+        self._begin(start)
+        files = photographs.files
+        chosen = photographs.held_out[:PREVIEWS] or [files[len(files) // 3], files[len(files) * 2 // 3]]
         self.previews = [picture for path in chosen if (picture := _preview_photo(path)) is not None]
+
+    def rewind(self, step: int) -> None:
+        """Forget all that came after so many steps, because they are done again."""
+        with self._tolerant():
+            self.metrics.flush()
+            self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        path = self.folder / "metrics.jsonl"
+        write_bytes(path, b"".join(_lines_before(path, step)))
+        self.metrics = open(path, "ab", buffering=BUFFER)  # noqa: SIM115
+        self._event(step, session_log=SessionLog(status=SessionLog.START))  # TensorBoard forgets from here on, too
+        for preview in find_previews(self.folder):
+            if preview.step > step:
+                preview.path.unlink(missing_ok=True)
 
     def __enter__(self) -> "RunLogs":
         return self

@@ -3,10 +3,35 @@
 import os
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 PLAIN_EVERY = 5.0  # seconds
+
+
+class Pace:
+    """How fast work goes now: over the later half of what was done, since beginnings are slow, at most 100 pieces."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.durations: deque[float] = deque(maxlen=100)
+        self.count = 0
+        self.skip()
+
+    def skip(self) -> None:
+        """The time since the last piece belongs to none."""
+        self.last = self.clock()
+
+    def tick(self) -> float:
+        """One more piece is done; pieces a second."""
+        now = self.clock()
+        self.durations.append(now - self.last)
+        self.last = now
+        self.count += 1
+        recent = list(self.durations)[-((self.count + 1) // 2) :]
+        return len(recent) / max(sum(recent), 1e-9)
 
 
 class Progress:
@@ -19,10 +44,11 @@ class Progress:
         self.done = 0
 
     def __enter__(self) -> Self:
-        self.started = self.spoken = time.monotonic()
+        self.pace = Pace()
+        self.spoken = time.monotonic()
         if self.fancy:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bar
 
             self.bar = Bar(
@@ -31,14 +57,12 @@ class Progress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=Console(stderr=True),
                 redirect_stdout=sys.stdout.isatty(),  # else results would follow the bar to stderr
-                speed_estimate_period=120,
             )
             self.bar.start()
-            self.task = self.bar.add_task(self.title, total=self.total, note="")
+            self.task = self.bar.add_task(self.title, total=self.total, note="", left="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
@@ -46,34 +70,28 @@ class Progress:
             self.bar.stop()
 
     def start_at(self, done: int) -> None:
-        """Work that was done by an earlier run and says nothing about the speed of this one."""
-        self.done = self.before = done
-        if self.fancy:
-            self.bar.reset(self.task, completed=done, total=self.total)
+        """What an earlier run has done already, or what is to be done again."""
+        self.done = done
 
-    before = 0
-
-    def advance(self, note: str = "") -> None:
+    def advance(self, note: str = "", rate: float | None = None) -> None:
+        """One more is done; `rate` a second, where the work itself knows better than the time between two calls."""
         self.done += 1
+        own = self.pace.tick()
+        rate = rate or own
+        left = f"{clock((self.total - self.done) / rate)} left"
         if self.fancy:
-            self.bar.update(self.task, completed=self.done, note=note)
+            self.bar.update(self.task, completed=self.done, note=note, left=left)
             return
         now = time.monotonic()
         if self.quiet or (now - self.spoken < PLAIN_EVERY and self.done < self.total):
             return
         self.spoken = now
-        rate = (self.done - self.before) / max(now - self.started, 1e-9)
-        left = (self.total - self.done) / rate if rate else 0
-        parts = [
-            f"{self.title} {self.unit} {self.done}/{self.total}",
-            note,
-            f"{rate:.2f} {self.unit}s/s",
-            f"{_clock(left)} left",
-        ]
+        parts = [f"{self.title} {self.unit} {self.done}/{self.total}", note, f"{rate:.2f} {self.unit}s/s", left]
         print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, after an hour with hours."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

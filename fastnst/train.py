@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,9 +32,10 @@ from fastnst.device import torch_device
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UsageError
 from fastnst.files import check_output, show, write_bytes
 from fastnst.image import read_picture, resize, to_array
-from fastnst.logs import RunLogs, StepReport
+from fastnst.logs import RunLogs, StepReport, shows_preview
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PerceptualLoss
 from fastnst.nets import PRESETS, TransformerNet
+from fastnst.progress import Pace
 from fastnst.vgg import VGGFeatures
 
 __all__ = ["StepReport", "TrainConfig", "TrainingRun", "train"]
@@ -75,7 +75,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     """
     _check_outputs(config)
     device = torch_device(config.device)
-    photographs = Photographs(config.content, config.size, config.seed)
+    photographs = Photographs(config.content, config.size, config.seed, config.held_out)
     if photographs.unusable:
         log.warning("%d of the files in %s are unusable and left out", len(photographs.unusable), show(config.content))
     run = TrainingRun(config, device)
@@ -93,11 +93,15 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     with _signals() as received, logs:
         if start == config.steps:  # the run was killed between its last resume state and the checkpoint
             save(start)
-        started, before = time.monotonic(), start
+        pace = Pace()
         for step, pixels in zip(range(start, config.steps), batches, strict=True):
+            if shows_preview(step, config.preview_every):
+                logs.preview(step, run.net)
+                if step % config.preview_every:  # the early ones get rarer, so they say nothing about the time left
+                    pace.skip()
             terms = run.step(step, pixels)
 
-            speed = (step + 1 - before) * config.batch_size / max(time.monotonic() - started, 1e-9)
+            speed = pace.tick() * config.batch_size
             report = StepReport(step, (step + 1) * config.batch_size, *terms, run.learning_rate(step), speed)
             run.recent.append(terms)
             logs.write(report)
@@ -105,8 +109,6 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
                 on_step(report)
 
             done = step + 1
-            if done % config.preview_every == 0 or done in (1, config.steps):
-                logs.preview(done, run.net)
             if received:
                 save(done)
                 return _stopped(received[0], done, config)
@@ -119,6 +121,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
                     if failed_saves == FAILED_SAVES or done == config.steps:
                         raise
                     log.warning("%s; training goes on, the last good checkpoint stays", error)
+        logs.preview(config.steps, run.net)
     return config.output
 
 
@@ -168,6 +171,7 @@ class TrainingRun:
         tensors = {f"net.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
         for index, values in moments.items():
             tensors |= {f"adam.{index}.{name}": tensor.detach().cpu().contiguous() for name, tensor in values.items()}
+        held_out = [photographs.name(path) for path in photographs.held_out]
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -177,13 +181,14 @@ class TrainingRun:
             "recent": list(self.recent),
             "scaler": self.scaler.state_dict(),
             "photographs": len(photographs.files),
+            "held_out": held_out,
             "painting": self.painting,
             "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
         }
         save_state(config.state_path, TrainState(tensors, values))
-        save_checkpoint(config.output, self.net, self.meta(step))
+        save_checkpoint(config.output, self.net, self.meta(step, held_out))
 
-    def meta(self, step: int) -> CheckpointMeta:
+    def meta(self, step: int, held_out: list[str]) -> CheckpointMeta:
         config = self.config
         means = [sum(values) / len(self.recent) for values in zip(*self.recent, strict=True)]
         return CheckpointMeta(
@@ -195,6 +200,7 @@ class TrainingRun:
             steps=step,
             images_seen=step * config.batch_size,
             losses=dict(zip(("content", "style", "tv", "total"), means, strict=False)),
+            held_out=held_out,
         )
 
     def resume(self, photographs: Photographs) -> int:
@@ -213,6 +219,7 @@ class TrainingRun:
                 continue
             step = self._restore(state)
             os.replace(candidate, path)  # before the next save puts a damaged one in the place of this one
+            photographs.keep_apart(state.values.get("held_out", []))
             now = len(photographs.files)
             if (before := state.values.get("photographs", now)) != now:
                 log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)

@@ -13,11 +13,11 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # A module imports only from its own level and those below. The package itself holds the version and imports on demand.
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
-    **dict.fromkeys(["image", "compose", "vgg", "nets", "onnx_file"], 1),
+    **dict.fromkeys(["image", "compose", "vgg", "nets", "onnx_file", "progress"], 1),
     **dict.fromkeys(["losses", "data", "logs", "checkpoint", "styles"], 2),
     **dict.fromkeys(["engine", "train"], 3),
     **dict.fromkeys(["stylize", "export", "info"], 4),
-    **dict.fromkeys(["sheet", "progress"], 5),
+    "sheet": 5,
     "cli": 6,
     "__init__": 6,
     "__main__": 7,

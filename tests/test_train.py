@@ -191,13 +191,13 @@ def test_tensorboard_shows_losses_and_previews(finished):
         scalars = events.Scalars(f"loss/{name}")
         assert [scalar.step for scalar in scalars] == list(range(STEPS))
         assert [scalar.value for scalar in scalars] == pytest.approx([line[name] for line in metrics(finished)])
-    assert [image.step for image in events.Images("preview/0")] == [1, STEPS]
+    assert [image.step for image in events.Images("preview/0")] == [0, 10, STEPS]
 
 
 def test_previews_show_photo_and_painting_side_by_side(finished):
     previews = sorted((finished.with_suffix("") / "previews").iterdir())
 
-    assert [path.name for path in previews] == [f"{step:06}-{i}.jpg" for step in (1, STEPS) for i in (0, 1)]
+    assert [path.name for path in previews] == [f"{step:06}-{i}.jpg" for step in (0, 10, STEPS) for i in (0, 1)]
     with Image.open(previews[0]) as preview:
         assert preview.width > preview.height  # two pictures of 96 pixels
 
