@@ -85,7 +85,9 @@ class RunLogs:
         """Forget all that came after so many steps, because they are done again."""
         with self._tolerant():
             self.metrics.flush()
+            before = self.metrics
             self._begin(step)
+            before.close()
 
     def _begin(self, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog

@@ -34,6 +34,8 @@ def config(**options: object) -> TrainConfig:
         ("workers", 0),
         ("save_every", 0),
         ("preview_every", 0),
+        ("held_out", -1),
+        ("held_out", 25),
         ("seed", -1),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fastnst.data import Photographs
-from fastnst.errors import InputError
+from fastnst.errors import InputError, UsageError
 
 SIZE = 32
 
@@ -259,3 +259,45 @@ def test_folder_whose_photos_all_turn_out_damaged_is_an_input_error(tmp_path):
 
     with pytest.raises(InputError, match=r"every picture in .* turned out damaged"):
         list(photographs.batches(0, 2, batch_size=2))
+
+
+def test_held_out_photos_are_spread_over_the_folder_and_in_no_crop(plain_photos):
+    photographs = Photographs(plain_photos, SIZE, seed=0, hold_out=2)
+
+    everything = Photographs(plain_photos, SIZE, seed=0).files
+    assert photographs.held_out == [everything[1], everything[5]]
+    assert sorted(photographs.files + photographs.held_out) == everything
+    held_out = {int(path.stem) for path in photographs.held_out}
+    assert not held_out & set(colors_of([photographs.crop(position) for position in range(50)]))
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 0), (9, 0), (10, 1), (39, 3), (40, 4), (100, 4)])
+def test_one_photo_in_ten_but_at_most_four_are_held_out_by_default(tmp_path, count, held_out):
+    for number in range(count):
+        save_plain(tmp_path / f"{number}.png", (1, 2, 3), (16, 16))
+
+    assert len(Photographs(tmp_path, SIZE, seed=0, hold_out=None).held_out) == held_out
+
+
+def test_holding_out_every_photo_is_wrong_usage(plain_photos):
+    with pytest.raises(UsageError, match=r"--held-out is 7 but .* has 7 usable photographs; give fewer"):
+        Photographs(plain_photos, SIZE, seed=0, hold_out=7)
+
+
+def test_photos_kept_apart_by_name_stay_so_when_others_come_and_go(plain_photos):
+    names = [photo.relative_to(plain_photos).as_posix() for photo in Photographs(plain_photos, SIZE, 0, 2).held_out]
+    (plain_photos / names[0]).unlink()
+    save_plain(plain_photos / "0.png", (1, 2, 3))
+
+    photographs = Photographs(plain_photos, SIZE, seed=0, hold_out=None)
+    photographs.keep_apart(names)
+
+    assert photographs.held_out == [plain_photos / names[1]]
+    assert len(photographs.files) == 6
+
+
+def test_a_folder_that_shrank_to_its_held_out_photos_cannot_be_trained_on(plain_photos):
+    photographs = Photographs(plain_photos, SIZE, seed=0)
+
+    with pytest.raises(InputError, match="only held-out photographs left"):
+        photographs.keep_apart([photographs.name(path) for path in photographs.files])

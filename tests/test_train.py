@@ -328,7 +328,24 @@ def test_resumed_run_ends_like_one_never_interrupted(configure, finished, output
 
     assert [report.step for report in resumed] == list(range((killed_after - 1) // 4 * 4, STEPS))
     assert_same_run(output, finished)
+    assert previews(output) == previews(finished)
     assert header(output)["images_seen"] == 2 * STEPS
+
+
+def previews(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (output.with_suffix("") / "previews").iterdir()}
+
+
+def test_held_out_photos_stay_held_out_in_a_resumed_run(configure, material, output, tmp_path):
+    photos = shutil.copytree(material / "photos", tmp_path / "photos")
+    names = sorted(path.name for path in photos.iterdir())
+    options = {"content": photos, "held_out": 2}
+    crash_in(configure(output, **options), 6)
+    save_noise(photos / "0.jpg")  # evenly spread over six photos, others would be held out
+
+    train(configure(output, **options, resume=True))
+
+    assert header(output)["held_out"] == [names[1], names[3]]
 
 
 def header(path: Path) -> dict[str, object]:
