@@ -13,15 +13,18 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 import fastnst
-from fastnst.config import ExportOptions, StylizeOptions, TrainConfig
+from fastnst.config import ExportOptions, StylizeBenchmark, StylizeOptions, TrainBenchmark, TrainConfig
 from fastnst.device import Device
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
+
+if TYPE_CHECKING:
+    from fastnst.benchmark import Comparison
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -47,6 +50,10 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+
+
+benchmark = App(name="benchmark", help="Time training and painting on this machine.")
+app.command(benchmark)
 
 
 @Parameter(name="*")
@@ -276,6 +283,70 @@ def info(
     for name, value in found.items():
         print(f"{name}: {_inline(value)}")
     return 0
+
+
+@benchmark.command(name="train")
+def benchmark_train(
+    options: TrainBenchmark = TrainBenchmark(),  # noqa: B008
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Time a training step against a plain float32 loop, taking turns.
+
+    Parameters
+    ----------
+    as_json:
+        print everything as JSON
+    """
+    talk.start()
+    from fastnst.benchmark import benchmark_train as time_training
+    from fastnst.progress import Progress
+
+    with Progress("timing", options.rounds + 1, "round", quiet=talk.quiet) as progress:
+        found = time_training(options, lambda _: progress.advance())
+    _print_comparisons([found], as_json)
+    return 0
+
+
+@benchmark.command(name="stylize")
+def benchmark_stylize(
+    options: StylizeBenchmark = StylizeBenchmark(),  # noqa: B008
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Time painting with every preset and engine, taking turns.
+
+    Parameters
+    ----------
+    as_json:
+        print everything as JSON
+    """
+    talk.start()
+    from fastnst.benchmark import benchmark_stylize as time_painting
+    from fastnst.progress import Progress
+
+    with Progress("timing", (options.rounds + 1) * len(options.size), "round", quiet=talk.quiet) as progress:
+        found = time_painting(options, lambda _: progress.advance())
+    _print_comparisons(found, as_json)
+    return 0
+
+
+def _print_comparisons(found: "Sequence[Comparison]", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([comparison.to_json() for comparison in found]))
+        return
+    for comparison in found:
+        print(_inline({name: value for name, value in comparison.setting.items() if name != "networks"}))
+        for preset, size in comparison.setting.get("networks", {}).items():
+            print(f"  {preset}: {size['parameters']:,} parameters, {size['multiply_adds'] / 1e9:.3g} G multiply-adds")
+        for speed in comparison.speeds:
+            spread = f"({speed.fastest:.4f} to {speed.slowest:.4f})"
+            print(f"  {speed.name:<16} {speed.seconds:9.4f} s {spread}, {speed.images_per_second:.2f} images/s")
+        for ratio in comparison.ratios:
+            spread = f"({ratio.lowest:.2f} to {ratio.highest:.2f})"
+            print(f"  {ratio.name} is {ratio.median:.2f} times as fast as {ratio.reference} {spread}")
 
 
 def _inline(value: Any) -> str:

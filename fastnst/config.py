@@ -15,6 +15,8 @@ from fastnst.errors import UsageError
 
 _Number = int | float
 
+Preset = Literal["base", "slim"]
+
 # Johnson et al. 2016.
 CONTENT_LAYERS = ("relu3_3",)
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -49,7 +51,7 @@ class TrainConfig:
     output: Annotated[Path, Parameter(alias="-o")]
     """checkpoint to write, NAME.safetensors"""
 
-    preset: Literal["base", "slim"] = "base"
+    preset: Preset = "base"
     """network: base as in the paper, slim with half its widths"""
     size: int = 256
     """side of the training crops, pixels"""
@@ -190,3 +192,54 @@ class ExportOptions:
     """version of the ONNX operators"""
     overwrite: bool = False
     """replace an existing file"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainBenchmark:
+    """What is timed by `fastnst benchmark train`."""
+
+    preset: Preset = TrainConfig.preset
+    """network to train; the plain loop trains base, and this one too"""
+    size: int = TrainConfig.size
+    """side of the training crops, pixels"""
+    batch_size: int = TrainConfig.batch_size
+    """photographs a step"""
+    rounds: int = 7
+    """how often everything is timed, after one round to warm up"""
+    content: Path | None = None
+    """folder of photographs: times training with and without loading them, too"""
+    workers: int = TrainConfig.workers
+    """threads that prepare photographs"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = TrainConfig.precision
+    """arithmetic of fastnst's convolutions; the plain loop's is float32"""
+    compile: bool = TrainConfig.compile
+    """compile fastnst's network with torch.compile first"""
+    device: Device = TrainConfig.device
+    """where to train"""
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 32, 4096)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("rounds", self.rounds, 1)
+        check_range("workers", self.workers, 1, 256)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StylizeBenchmark:
+    """What is timed by `fastnst benchmark stylize`."""
+
+    size: tuple[int, ...] = (512, 1024, 2048)
+    """sides of the square pictures to paint, pixels"""
+    preset: tuple[Preset, ...] = ()
+    """networks to compare with base [default: all]"""
+    rounds: int = 7
+    """how often everything is timed, after one round to warm up"""
+    device: Device = "auto"
+    """where to paint"""
+
+    def __post_init__(self) -> None:
+        for size in self.size:
+            check_range("size", size, 16, 16_384)
+        check_range("rounds", self.rounds, 1)

@@ -16,7 +16,7 @@ LEVELS = {
     **dict.fromkeys(["image", "compose", "vgg", "nets", "onnx_file", "progress"], 1),
     **dict.fromkeys(["losses", "data", "logs", "checkpoint", "styles"], 2),
     **dict.fromkeys(["engine", "train"], 3),
-    **dict.fromkeys(["stylize", "export", "info"], 4),
+    **dict.fromkeys(["stylize", "export", "info", "benchmark"], 4),
     "sheet": 5,
     "cli": 6,
     "__init__": 6,

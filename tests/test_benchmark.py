@@ -1,0 +1,112 @@
+import json
+
+import pytest
+import torch
+from conftest import PHOTOS
+from torch import nn
+
+from fastnst.benchmark import benchmark_stylize, benchmark_train, multiply_adds, ratio, speeds, take_turns
+from fastnst.cli import main
+from fastnst.config import StylizeBenchmark, TrainBenchmark
+from fastnst.errors import UsageError
+
+
+def test_works_take_turns_and_the_first_round_does_not_count():
+    done = []
+
+    def work(name):
+        def run():
+            done.append(name)
+            return float(len(done))
+
+        return run
+
+    times = take_turns({"a": work("a"), "b": work("b")}, 2)
+
+    assert "".join(done) == "ababab"
+    assert times == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+
+
+def test_speeds_and_ratios_are_medians_over_the_rounds():
+    times = {"plain": [3.0, 8.0, 4.0], "ours": [1.0, 4.0, 1.0]}
+
+    assert vars(speeds(times, 2)[0]) == {
+        "name": "plain",
+        "seconds": 4.0,
+        "fastest": 3.0,
+        "slowest": 8.0,
+        "images_per_second": 0.5,
+    }
+    assert vars(ratio(times, "ours", "plain")) == {
+        "name": "ours",
+        "reference": "plain",
+        "median": 3.0,
+        "lowest": 2.0,
+        "highest": 4.0,
+    }
+
+
+def test_multiply_adds_of_three_convolutions_computed_by_hand():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),  # 8 x 12 places, 8 * 3 * 9 each
+        nn.Conv2d(8, 4, 1),  # 8 x 12 places, 4 * 8 each
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(4, 2, 3, padding=1, groups=2),  # 16 x 24 places, 2 * 2 * 9 each
+    )
+
+    assert multiply_adds(net, 16, 24) == 96 * 216 + 96 * 32 + 384 * 36
+
+
+@pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark])
+def test_no_rounds_are_wrong_usage(kind):
+    with pytest.raises(UsageError, match="--rounds is 0 but must be at least 1"):
+        kind(rounds=0)
+
+
+def test_training_is_compared_with_a_plain_loop_and_loading_with_cached_crops():
+    rounds = []
+    options = TrainBenchmark(preset="slim", size=32, batch_size=1, rounds=1, content=PHOTOS, device="cpu")
+
+    found = benchmark_train(options, rounds.append)
+
+    assert rounds == [0, 1]
+    assert [speed.name for speed in found.speeds] == [
+        "plain base",
+        "plain slim",
+        "fastnst slim",
+        "cached crops",
+        "photographs",
+    ]
+    assert [(one.name, one.reference) for one in found.ratios] == [
+        ("fastnst slim", "plain base"),
+        ("fastnst slim", "plain slim"),
+        ("photographs", "cached crops"),
+    ]
+    assert all(speed.fastest <= speed.seconds <= speed.slowest for speed in found.speeds)
+    assert found.setting["threads"] == torch.get_num_threads()
+
+
+def test_painting_is_compared_in_both_engines():
+    (found,) = benchmark_stylize(StylizeBenchmark(size=(32,), preset=("slim",), rounds=1, device="cpu"))
+
+    names = ["base torch", "base onnx", "slim torch", "slim onnx"]
+    assert [speed.name for speed in found.speeds] == names
+    assert [(one.name, one.reference) for one in found.ratios] == [
+        ("base onnx", "base torch"),
+        ("slim torch", "base torch"),
+        ("slim onnx", "base onnx"),
+        ("slim onnx", "base torch"),
+    ]
+    sizes = found.setting["networks"]
+    assert sizes["slim"]["parameters"] < sizes["base"]["parameters"]
+    assert sizes["slim"]["multiply_adds"] < sizes["base"]["multiply_adds"]
+
+
+def test_command_prints_numbers_or_json(capsys):
+    quick = ["benchmark", "train", "--size", "32", "--batch-size", "1", "--rounds", "1", "--device", "cpu", "-q"]
+
+    assert main(quick) == 0
+    assert "fastnst base is " in capsys.readouterr().out
+    assert main([*quick, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert set(found) == {"speeds", "ratios", "setting"}
