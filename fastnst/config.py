@@ -36,10 +36,17 @@ def check_range(
         raise UsageError(f"{flag} is {value} but must be {lowest}{highest}")
 
 
+def _take_paths(options: object, *names: str) -> None:
+    """From Python, paths may be given as text; the command line gives paths."""
+    for name in names:
+        if isinstance(value := getattr(options, name), str):
+            object.__setattr__(options, name, Path(value))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a training run; stored whole in the checkpoint's header."""
+class TrainOptions:
+    """What all training runs are told, one alone and each of a sweep."""
 
     style: Path
     """the painting to learn"""
@@ -48,8 +55,6 @@ class TrainConfig:
 
     content: Path
     """folder of photographs to train on, searched recursively"""
-    output: Annotated[Path, Parameter(alias="-o")]
-    """checkpoint to write, NAME.safetensors"""
 
     preset: Preset = "base"
     """network: base as in the paper, slim with half its widths"""
@@ -59,16 +64,8 @@ class TrainConfig:
     """photographs a step"""
     steps: int = 2000
     """optimizer steps"""
-    style_size: int = 768
-    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
     loss: Literal["relative", "paper"] = "relative"
     """weighing: relative fits any painting, paper is that of Johnson's released code"""
-    content_weight: float | None = None
-    """weight of the content term [default: 1]"""
-    style_weight: float | None = None
-    """weight of the style term [default: relative 2, paper 5]"""
-    tv_weight: float | None = None
-    """weight of the total variation [default: relative 0.05, paper 1e-6]"""
     content_layers: tuple[str, ...] = CONTENT_LAYERS
     """layers of the loss network for content"""
     style_layers: tuple[str, ...] = STYLE_LAYERS
@@ -93,6 +90,35 @@ class TrainConfig:
     """start from the weights of this checkpoint instead of random ones"""
     workers: int = 2
     """threads that prepare photographs"""
+    held_out: int | None = None
+    """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
+
+    def __post_init__(self) -> None:
+        _take_paths(self, "style", "content", "init")
+        check_range("size", self.size, 32, 4096)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("steps", self.steps, 1)
+        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
+        check_range("workers", self.workers, 1, 256)
+        check_range("held_out", self.held_out, 0, 24)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions):
+    """Everything that decides a training run; stored whole in the checkpoint's header."""
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """checkpoint to write, NAME.safetensors"""
+    style_size: int = 768
+    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
+    content_weight: float | None = None
+    """weight of the content term [default: 1]"""
+    style_weight: float | None = None
+    """weight of the style term [default: relative 2, paper 5]"""
+    tv_weight: float | None = None
+    """weight of the total variation [default: relative 0.05, paper 1e-6]"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""
@@ -104,29 +130,19 @@ class TrainConfig:
     """steps between checkpoints"""
     preview_every: int = 1000
     """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
-    held_out: int | None = None
-    """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
     resume: bool = False
     """continue an interrupted run of the same output"""
     overwrite: bool = False
     """start again over an existing output"""
 
     def __post_init__(self) -> None:
-        for name in ("style", "content", "output", "init", "logdir"):
-            if isinstance(getattr(self, name), str):  # from Python; the command line gives paths
-                object.__setattr__(self, name, Path(getattr(self, name)))
-        check_range("size", self.size, 32, 4096)
-        check_range("batch_size", self.batch_size, 1)
-        check_range("steps", self.steps, 1)
+        super().__post_init__()
+        _take_paths(self, "output", "logdir")
         check_range("style_size", self.style_size, 32, 8192)
         for weight in ("content_weight", "style_weight", "tv_weight"):
             check_range(weight, getattr(self, weight), 0)
-        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
-        check_range("workers", self.workers, 1, 256)
         check_range("save_every", self.save_every, 1)
         check_range("preview_every", self.preview_every, 1)
-        check_range("held_out", self.held_out, 0, 24)
-        check_range("seed", self.seed, 0, 2**63 - 1)
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")
 
