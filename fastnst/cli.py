@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 import fastnst
 from fastnst.config import ExportOptions, StylizeBenchmark, StylizeOptions, TrainBenchmark, TrainConfig
 from fastnst.device import Device
-from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
+from fastnst.errors import DivergedError, FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
 
 if TYPE_CHECKING:
@@ -76,10 +76,11 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
     """Train a network to paint like one painting.
 
     The checkpoint, its resume state and a folder with metrics.jsonl, TensorBoard events and previews are written as
-    training goes. Ctrl-C saves; --resume continues.
+    training goes, report.html at the end. Ctrl-C saves; --resume continues.
     """
     talk.start()
     from fastnst.progress import Progress
+    from fastnst.report import leave_report
     from fastnst.train import StepReport
     from fastnst.train import train as run_training
 
@@ -91,7 +92,12 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
             images = report.images // (report.step + 1)  # a step
             progress.advance(f"{losses}, {report.images_per_second:.1f} images/s", report.images_per_second / images)
 
-        print(show(run_training(config, on_step)))
+        try:
+            print(show(run_training(config, on_step)), flush=True)
+        except (DivergedError, Interrupted) as error:
+            leave_report(config, str(error))
+            raise
+    leave_report(config)
     return 0
 
 

@@ -63,6 +63,18 @@ def find_previews(folder: Path) -> list[Preview]:
     return sorted(Preview(int(match[1]), int(match[2]), path) for match, path in found if match)
 
 
+def read_metrics(folder: Path) -> list[StepReport]:
+    """The steps in a run's metrics.jsonl; lines that a crash cut off are left out."""
+    path = folder / "metrics.jsonl"
+    reports = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            reports.append(StepReport(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return reports
+
+
 class RunLogs:
     """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 

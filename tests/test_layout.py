@@ -17,7 +17,7 @@ LEVELS = {
     **dict.fromkeys(["losses", "data", "logs", "checkpoint", "styles"], 2),
     **dict.fromkeys(["engine", "train"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark"], 4),
-    "sheet": 5,
+    **dict.fromkeys(["sheet", "report"], 5),
     "cli": 6,
     "__init__": 6,
     "__main__": 7,
