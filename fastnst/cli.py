@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 import fastnst
-from fastnst.config import ExportOptions, StylizeBenchmark, StylizeOptions, TrainBenchmark, TrainConfig
+from fastnst.config import EvaluateOptions, ExportOptions, StylizeBenchmark, StylizeOptions, TrainBenchmark, TrainConfig
 from fastnst.device import Device
 from fastnst.errors import DivergedError, FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
 
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison
+    from fastnst.evaluate import Equivalent, Evaluation
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -289,6 +290,76 @@ def info(
     for name, value in found.items():
         print(f"{name}: {_inline(value)}")
     return 0
+
+
+@app.command
+def evaluate(
+    styles: Annotated[list[str], Parameter(name="STYLE", consume_multiple=True)],
+    /,
+    *,
+    options: EvaluateOptions,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Score styles on photos: losses, likeness, grids, and the L-BFGS iterations that do as well.
+
+    Parameters
+    ----------
+    styles:
+        names of bundled styles, or .safetensors or .onnx files
+    as_json:
+        print everything as JSON
+    """
+    talk.start()
+    from fastnst.evaluate import evaluate as run_evaluation
+    from fastnst.progress import Progress
+
+    pieces = len(styles) * options.photos * (3 if options.lbfgs else 1)
+    with Progress("evaluating", pieces, "picture", quiet=talk.quiet) as progress:
+        found = run_evaluation(styles, options, progress.advance)
+    if as_json:
+        failed = [{"input": show(path), "error": error} for path, error in found.failed.items()]
+        print(json.dumps({"styles": [one.to_json() for one in found.styles], "failed": failed}))
+    else:
+        for one in found.styles:
+            _print_evaluation(one)
+    for error in found.failed.values():
+        print(f"fastnst: {error}", file=sys.stderr)
+    return 1 if found.failed else 0
+
+
+def _print_evaluation(found: "Evaluation") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastnst.evaluate import NUMBERS
+
+    weights = ", ".join(f"{name} {value:g}" for name, value in vars(found.settings.weights).items())
+    print(
+        f"{show(found.style)} ({found.preset}) of {show(found.painting)} at {found.settings.style_size}, "
+        f"{found.settings.loss} loss: {weights}; photos of {found.size}x{found.size}"
+    )
+    starts = () if found.iterations is None else ("from_noise", "from_content")
+
+    def reached(result: "Equivalent | None") -> str:
+        if result is None or found.iterations is None:
+            return ""
+        count = f"> {found.iterations}" if result.iterations is None else f"{result.iterations:g}"
+        return f"{count} ({result.evaluations:g})"
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("photo")
+    for name in (*NUMBERS, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)):
+        table.add_column(name, justify="right")
+    for score in found.photos:
+        numbers = [f"{getattr(score, name):.4g}" for name in NUMBERS]
+        table.add_row(show(score.photo), *numbers, *(reached(getattr(score, start)) for start in starts))
+    table.add_section()
+    means = [f"{value:.4g}" for value in found.mean.values()]
+    table.add_row("mean; L-BFGS median" if starts else "mean", *means, *(reached(found.median(s)) for s in starts))
+    # A pipe has no width that the table would have to fit.
+    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
 
 
 @benchmark.command(name="train")

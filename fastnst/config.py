@@ -212,6 +212,57 @@ class ExportOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """On what and with which loss styles are evaluated; None is what a style was trained with."""
+
+    content: Path
+    """folder of photographs to paint, searched recursively"""
+    painting: Path = Path("examples/paintings")
+    """the painting that was learned, or the folder where it lies under the name it had in training"""
+    size: int = 256
+    """each photo's middle of so many pixels squared, its shorter side scaled to that"""
+    photos: int = 12
+    """at most so many photos, the first by name"""
+    lbfgs: bool = False
+    """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
+    iterations: int = 300
+    """L-BFGS iterations before that is given up"""
+    loss: Literal["relative", "paper"] | None = None
+    """weighing of the terms [default: as trained]"""
+    content_weight: float | None = None
+    """weight of the content term [default: as trained]"""
+    style_weight: float | None = None
+    """weight of the style term [default: as trained]"""
+    tv_weight: float | None = None
+    """weight of the total variation [default: as trained]"""
+    style_size: int | None = None
+    """longer side the painting is scaled to, pixels [default: as trained]"""
+    content_layers: tuple[str, ...] | None = None
+    """layers of the loss network for content [default: as trained]"""
+    style_layers: tuple[str, ...] | None = None
+    """layers of the loss network for style [default: as trained]"""
+    vgg: str | None = None
+    """loss network: bundled, torchvision, vgg19, or a safetensors file [default: as trained]"""
+    pooling: Literal["max", "average"] | None = None
+    """pooling of the loss network [default: as trained]"""
+    device: Device = "auto"
+    """where to paint and to optimize"""
+    seed: int = 0
+    """seed of the noise"""
+
+    def __post_init__(self) -> None:
+        _take_paths(self, "content", "painting")
+        check_range("size", self.size, 32, 4096)
+        check_range("photos", self.photos, 1)
+        check_range("iterations", self.iterations, 1)
+        for weight in ("content_weight", "style_weight", "tv_weight"):
+            check_range(weight, getattr(self, weight), 0)
+        check_range("style_size", self.style_size, 32, 8192)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class TrainBenchmark:
     """What is timed by `fastnst benchmark train`."""
 

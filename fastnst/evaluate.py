@@ -1,0 +1,338 @@
+"""How good a style is, in numbers: its losses, what it keeps of a photo, and how long L-BFGS takes to do as well."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastnst.checkpoint import CheckpointMeta
+from fastnst.config import EvaluateOptions
+from fastnst.data import Photographs
+from fastnst.device import torch_device
+from fastnst.engine import Engine, TorchEngine, open_engine
+from fastnst.errors import FastnstError, InputError, ModelError
+from fastnst.files import show
+from fastnst.image import SUFFIXES, Array, read_picture, resize, to_array
+from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
+from fastnst.nets import TransformerNet
+from fastnst.onnx_file import read_onnx
+from fastnst.optimize import descend
+from fastnst.vgg import Pooling, VGGFeatures
+
+NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """All that decides the value of a perceptual loss but the pictures; the names are those of TrainConfig."""
+
+    loss: LossForm
+    weights: LossWeights
+    style_size: int
+    content_layers: tuple[str, ...]
+    style_layers: tuple[str, ...]
+    vgg: str
+    pooling: Pooling
+
+    @classmethod
+    def of(cls, meta: CheckpointMeta, source: object = "the style") -> "LossSettings":
+        """Those a style was trained with; ModelError if it does not say."""
+        train = meta.train
+        try:
+            return cls(
+                loss=train["loss"],
+                weights=LossWeights(**meta.weights),
+                style_size=train["style_size"],
+                content_layers=tuple(train["content_layers"]),
+                style_layers=tuple(train["style_layers"]),
+                vgg=train["vgg"],
+                pooling=train["pooling"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"{show(source)} does not say with which loss it was trained; give one that fastnst trained"
+            ) from error
+
+    def replaced(self, options: EvaluateOptions) -> "LossSettings":
+        """With what the options say instead; another form of weighing comes with its own weights."""
+        form = options.loss or self.loss
+        weights = self.weights if form == self.loss else DEFAULT_WEIGHTS[form]
+        given = {name: getattr(options, f"{name}_weight") for name in ("content", "style", "tv")}
+        others = {name: getattr(options, name) for name in ("style_size", "content_layers", "style_layers")}
+        others |= {"vgg": options.vgg, "pooling": options.pooling}
+        return replace(self, loss=form, weights=replace(weights, **_given(given)), **_given(others))
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """How many L-BFGS iterations it took to reach a loss, None if too few were allowed; with their evaluations."""
+
+    iterations: float | None
+    evaluations: float
+
+
+@dataclass(frozen=True)
+class PhotoScore:
+    """What a style makes of one photo: weighted losses, SSIM with the photo, 4-pixel grid (1 is none)."""
+
+    photo: str
+    content: float
+    style: float
+    tv: float
+    total: float
+    ssim: float
+    grid: float
+    from_noise: Equivalent | None = None
+    from_content: Equivalent | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One style's scores on some photos, under one loss; iterations are the most that L-BFGS was allowed, if it ran."""
+
+    style: str
+    preset: str
+    painting: str
+    settings: LossSettings
+    size: int
+    iterations: int | None
+    photos: list[PhotoScore]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        return mean(self.photos)
+
+    def median(self, start: str) -> Equivalent | None:
+        """Over the photos, where one that was not reached counts as infinity; `start` is from_noise or from_content."""
+        found: list[Equivalent] = [e for score in self.photos if (e := getattr(score, start)) is not None]
+        if not found:
+            return None
+        middle = statistics.median(math.inf if e.iterations is None else e.iterations for e in found)
+        evaluations = statistics.median(e.evaluations for e in found)
+        return Equivalent(None if middle == math.inf else middle, evaluations)
+
+    def to_json(self) -> dict[str, Any]:
+        starts = ("from_noise", "from_content")
+        medians = {start: asdict(m) if (m := self.median(start)) else None for start in starts}
+        return {**asdict(self), "mean": self.mean, "median": medians}
+
+
+@dataclass
+class Evaluations:
+    """What `evaluate` found, and why some files of the folder were left out."""
+
+    styles: list[Evaluation] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
+
+
+def evaluate(
+    styles: Sequence[str | Path], options: EvaluateOptions, on_picture: Callable[[str], None] = lambda _: None
+) -> Evaluations:
+    """Score styles on the first photos of a folder; `on_picture` hears of each photo and, with lbfgs, each descent.
+
+    Raises InputError for a folder without a usable photo or an unusable painting, ModelError for a style that does not
+    say how it was trained, UsageError for an unknown one.
+    """
+    device = torch_device(options.device)
+    subjects = [_subject(style, options, device) for style in styles]
+    photos, failed = read_photos(options.content, options.size, options.photos)
+    found = Evaluations(failed=failed)
+    for subject in subjects:
+        scores = []
+        for photo, pixels in photos.items():
+            (score,) = measure(subject.engine, subject.loss, {photo: pixels})
+            on_picture(f"{show(subject.name)}, {show(photo)}")
+            if options.lbfgs:
+                content = torch.from_numpy(pixels).to(device)
+                noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed)).to(device)
+                starts = {"from_noise": noise, "from_content": content}
+                reached = {}
+                for name, start in starts.items():
+                    reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations)
+                    on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
+                score = replace(score, **reached)  # type: ignore[arg-type]
+            scores.append(score)
+        limit = options.iterations if options.lbfgs else None
+        evaluation = Evaluation(
+            subject.name, subject.preset, subject.painting.name, subject.settings, options.size, limit, scores
+        )
+        found.styles.append(evaluation)
+    return found
+
+
+def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array]) -> list[PhotoScore]:
+    """Paint named photos, float32 (1, 3, H, W) 0..1, of at least 32x32, and score the results, clipped to 0..1.
+
+    Raises FastnstError if the style paints values that are not finite.
+    """
+    device = loss.style_roughness.device
+    scores = []
+    for name, pixels in photos.items():
+        content = torch.from_numpy(pixels).to(device)
+        with torch.no_grad():
+            if isinstance(style, TransformerNet):
+                painted = style(content.to(next(style.parameters()).device)).clamp(0, 1).to(device)
+            else:
+                painted = torch.from_numpy(style(pixels)).clamp(0, 1).to(device)
+            terms = loss(painted, content)
+            numbers = [*terms, terms.total, ssim(painted, content), grid(painted)]
+            values = [float(value) for value in numbers]
+        if not all(map(math.isfinite, values)):
+            raise FastnstError(
+                f"the style paints values of {show(name)} that are not numbers; train or export it again"
+            )
+        scores.append(PhotoScore(name, **dict(zip(NUMBERS, values, strict=True))))  # type: ignore[arg-type]
+    return scores
+
+
+def mean(scores: Sequence[PhotoScore]) -> dict[str, float]:
+    """Each number's mean over the photos, by name."""
+    return {name: statistics.fmean(getattr(score, name) for score in scores) for name in NUMBERS}
+
+
+def equivalent(loss: PerceptualLoss, content: Tensor, start: Tensor, target: float, iterations: int) -> Equivalent:
+    """Descend from a start until the total loss is at most the target: the figure of Johnson et al. 2016, figure 5."""
+    evaluations = 0
+    for iterate in descend(lambda picture: loss(picture, content).total, start, iterations):
+        evaluations = iterate.evaluations
+        if iterate.loss <= target:
+            return Equivalent(iterate.iteration, evaluations)
+    return Equivalent(None, evaluations)
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Mean structural similarity of the luma of two pictures (1, 3, H, W) 0..1 of at least 11x11: 1 for the same.
+
+    Source: Wang et al. 2004, with an 11x11 Gaussian window of deviation 1.5, K1 0.01, K2 0.03, without borders.
+    """
+    # In float64 a variance as a difference of squares stays exact.
+    x, y = _luma(a).double(), _luma(b).double()
+    weights = torch.exp(-(torch.arange(-5, 6, device=a.device, dtype=x.dtype) ** 2) / (2 * 1.5**2))
+    window = torch.outer(weights, weights) / weights.sum() ** 2
+
+    def blur(image: Tensor) -> Tensor:
+        return F.conv2d(image, window[None, None])
+
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    brightness = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (brightness * structure).mean()
+
+
+def grid(image: Tensor) -> Tensor:
+    """How much a grid of 2 or 4 pixels stands out of a picture (1, 3, H, W) 0..1 of at least 32x32: 1 if not at all.
+
+    The energy at those frequencies over that of the frequencies around them, mean over the 15 of both directions.
+    What repeats exactly every 4 pixels all over a picture was made by a network, not painted: Odena et al. 2016.
+    """
+    height, width = image.shape[-2] // 4 * 4, image.shape[-1] // 4 * 4
+    window = torch.outer(*(torch.hann_window(side, device=image.device) for side in (height, width)))
+    picture = image[0, :, :height, :width].float()
+    power = torch.fft.fft2((picture - picture.mean((1, 2), keepdim=True)) * window).abs().square().sum(0)
+    # Around each frequency a ring beyond the reach of the window's own blur.
+    around = F.pad(power[None, None], [4] * 4, mode="circular")
+    ring = torch.ones(1, 1, 9, 9, device=image.device)
+    ring[..., 2:7, 2:7] = 0
+    around = F.conv2d(around, ring / ring.sum())[0, 0]
+    rounding = height * width * 1e-6  # about the energy of rounding to 8 bits, below which nothing is seen
+    excess = (power + rounding) / (around + rounding)
+    at_grid: Tensor = excess[:: height // 4, :: width // 4]
+    return at_grid.flatten()[1:].mean()
+
+
+def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> PerceptualLoss:
+    """The loss of a style for its painting, scaled as in training.
+
+    Raises InputError for an unusable painting, UsageError for unknown layers, ModelError for unusable VGG weights.
+    """
+    layers = [*settings.content_layers, *settings.style_layers]
+    features = VGGFeatures(layers, settings.vgg, settings.pooling).to(memory_format=torch.channels_last)
+    picture = read_picture(painting)
+    scale = settings.style_size / max(picture.size)
+    picture = resize(picture, *(max(1, round(side * scale)) for side in picture.size))
+    loss = PerceptualLoss(
+        features.to(device),
+        torch.from_numpy(to_array(picture.rgb)).to(device),
+        settings.weights,
+        settings.loss,
+        settings.content_layers,
+        settings.style_layers,
+    )
+    return loss.to(device)
+
+
+def read_photo(path: Path, size: int) -> Array:
+    """A picture scaled so that its shorter side has `size` pixels, and its middle: float32 (1, 3, size, size) 0..1."""
+    picture = read_picture(path, short_side=size)
+    scale = size / min(picture.size)
+    picture = resize(picture, *(max(size, round(side * scale)) for side in picture.size))
+    top, left = ((side - size) // 2 for side in picture.size)
+    return to_array(picture.rgb[top : top + size, left : left + size])
+
+
+def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], dict[Path, str]]:
+    """The first usable pictures of a folder by name, and why others, up to there, are not; InputError without any."""
+    found = Photographs(folder, size, seed=0)
+    failed = {
+        path: f"{show(path)} is not a picture" if reason == "not a picture" else reason
+        for path, reason in found.unusable.items()
+        if path.suffix.lower() in SUFFIXES  # a text beside the photos is no failure
+    }
+    photos: dict[str, Array] = {}
+    for path in found.files:
+        if len(photos) == count:
+            break
+        try:
+            photos[found.name(path)] = read_photo(path, size)
+        except FastnstError as error:
+            failed[path] = str(error)
+    if not photos:
+        raise InputError(f"every picture in {show(folder)} turned out damaged; give usable photographs")
+    return photos, failed
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A style that is ready to be evaluated."""
+
+    name: str
+    preset: str
+    engine: Engine
+    painting: Path
+    settings: LossSettings
+    loss: PerceptualLoss
+
+
+def _subject(style: str | Path, options: EvaluateOptions, device: torch.device) -> _Subject:
+    path = Path(style)
+    engine = open_engine(style, "onnx" if path.suffix == ".onnx" else "torch", options.device)
+    if isinstance(engine, TorchEngine):
+        meta = engine.meta
+    else:
+        meta = CheckpointMeta.from_json(read_onnx(path)[1].metadata.get("fastnst", ""), path)
+    settings = LossSettings.of(meta, style).replaced(options)
+    painting = options.painting
+    if painting.is_dir():
+        painting = painting / Path(str(meta.train.get("style"))).name
+    if not painting.exists():
+        raise InputError(f"the painting {show(painting)} of {show(style)} is not there; name it with --painting")
+    return _Subject(str(style), meta.preset, engine, painting, settings, open_loss(settings, painting, device))
+
+
+def _luma(image: Tensor) -> Tensor:
+    """(1, 3, H, W) -> (1, 1, H, W), BT.601."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
+    return (image * weights.view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
