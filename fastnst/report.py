@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 LOSSES = ("total", "content", "style", "tv")
 POINTS = 240  # of a curve, each the mean of what lies between
 # Pictures, so that a report has a few megabytes at most.
-LARGE, SMALL = 512, 224  # pixels, longer side
+LARGE, SMALL = 512, 176  # pixels, longer side
 STAGES = 8  # of each photo, from the first preview to the last
 PAIRS = 4  # held-out photos that are shown; all are measured
 
 # The chart, in its own units.
-WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 72, 12, 46
+WIDTH, HEIGHT = 520, 300
+LEFT, RIGHT, TOP, BOTTOM = 60, 60, 12, 48
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf7; --ink: #23211d; --faint: #6d6960; --line: #dcd8ce;
@@ -68,7 +68,7 @@ th, td { padding: .25rem 1.25rem .25rem 0; text-align: left; font-weight: normal
   border-bottom: 1px solid var(--line); }
 .numbers td { text-align: right; }
 .mean { font-weight: bold; }
-svg { display: block; width: 100%; max-width: 48rem; height: auto; }
+svg { display: block; width: 100%; max-width: 42rem; height: auto; }
 svg text { fill: var(--faint); font-size: 13px; }
 .grid { stroke: var(--line); }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
