@@ -10,15 +10,24 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 import fastnst
-from fastnst.config import EvaluateOptions, ExportOptions, StylizeBenchmark, StylizeOptions, TrainBenchmark, TrainConfig
+from fastnst.config import (
+    EvaluateOptions,
+    ExportOptions,
+    StylizeBenchmark,
+    StylizeOptions,
+    SweepConfig,
+    TrainBenchmark,
+    TrainConfig,
+)
 from fastnst.device import Device
 from fastnst.errors import DivergedError, FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
@@ -100,6 +109,32 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
             raise
     leave_report(config)
     return 0
+
+
+@app.command
+def sweep(config: SweepConfig, *, talk: Talk = Talk()) -> int:
+    """Train short runs with different weights, and show them on one labelled sheet.
+
+    Several values with commas between them are tried one after the other, those of several options in every
+    combination. Ctrl-C saves; the same command goes on.
+    """
+    talk.start()
+    from fastnst.progress import Progress
+    from fastnst.sweep import plan_runs
+    from fastnst.sweep import sweep as run_sweep
+    from fastnst.train import StepReport
+
+    count = len(plan_runs(config))
+    with Progress("training", count * config.steps, "step", quiet=talk.quiet) as progress:
+
+        def on_step(run: int, report: StepReport) -> None:
+            progress.start_at(run * config.steps + report.step)
+            rate = report.images_per_second / config.batch_size
+            progress.advance(f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}", rate)
+
+        found = run_sweep(config, on_step)
+    print(show(found.path))
+    return 1 if found.diverged else 0
 
 
 @app.command
@@ -312,54 +347,66 @@ def evaluate(
     """
     talk.start()
     from fastnst.evaluate import evaluate as run_evaluation
+    from fastnst.evaluate import read_photos
     from fastnst.progress import Progress
 
-    pieces = len(styles) * options.photos * (3 if options.lbfgs else 1)
+    photos, failed = read_photos(options.content, options.size, options.photos)
+    pieces = len(styles) * len(photos) * (3 if options.lbfgs else 1)
     with Progress("evaluating", pieces, "picture", quiet=talk.quiet) as progress:
-        found = run_evaluation(styles, options, progress.advance)
+        found = run_evaluation(styles, photos, options, progress.advance)
     if as_json:
-        failed = [{"input": show(path), "error": error} for path, error in found.failed.items()]
-        print(json.dumps({"styles": [one.to_json() for one in found.styles], "failed": failed}))
+        errors = [{"input": show(path), "error": error} for path, error in failed.items()]
+        print(json.dumps({"styles": [one.to_json() for one in found], "failed": errors}, allow_nan=False))
     else:
-        for one in found.styles:
-            _print_evaluation(one)
-    for error in found.failed.values():
+        _print_evaluations(found)
+    for error in failed.values():
         print(f"fastnst: {error}", file=sys.stderr)
-    return 1 if found.failed else 0
+    return 1 if failed else 0
 
 
-def _print_evaluation(found: "Evaluation") -> None:
+def _print_evaluations(found: "Sequence[Evaluation]") -> None:
+    limit = found[0].iterations
+    starts = ("from_noise", "from_content") if limit is not None else ()
+
+    def row(name: str, numbers: "dict[str, float]", reached: "Callable[[str], Equivalent | None]") -> list[str]:
+        counts = []
+        for start in starts:
+            result = reached(start)
+            count = f"> {limit}" if result is None or result.iterations is None else f"{result.iterations:g}"
+            counts.append(f"{count} ({result.evaluations:g})" if result is not None else "")
+        return [show(name), *(f"{value:.4g}" for value in numbers.values()), *counts]
+
+    columns = [*found[0].mean, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)]
+    average = "mean, median" if starts else "mean"
+    for one in found:
+        weights = ", ".join(f"{name} {value:g}" for name, value in vars(one.settings.weights).items())
+        print(
+            f"{show(one.style)} ({one.preset}) on {show(one.painting)} at {one.settings.style_size} pixels, "
+            f"{one.settings.loss} loss ({weights}), photos of {one.size}x{one.size}"
+        )
+        rows = [row(score.photo, score.numbers, partial(getattr, score)) for score in one.photos]
+        _print_table(["photo", *columns], rows, row(average, one.mean, one.median))
+    if len(found) > 1:
+        _print_table([average, *columns], [row(one.style, one.mean, one.median) for one in found])
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], last: Sequence[str] = ()) -> None:
+    """Numbers under their names, the first column text."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
-
-    from fastnst.evaluate import NUMBERS
-
-    weights = ", ".join(f"{name} {value:g}" for name, value in vars(found.settings.weights).items())
-    print(
-        f"{show(found.style)} ({found.preset}) of {show(found.painting)} at {found.settings.style_size}, "
-        f"{found.settings.loss} loss: {weights}; photos of {found.size}x{found.size}"
-    )
-    starts = () if found.iterations is None else ("from_noise", "from_content")
-
-    def reached(result: "Equivalent | None") -> str:
-        if result is None or found.iterations is None:
-            return ""
-        count = f"> {found.iterations}" if result.iterations is None else f"{result.iterations:g}"
-        return f"{count} ({result.evaluations:g})"
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("photo")
-    for name in (*NUMBERS, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)):
-        table.add_column(name, justify="right")
-    for score in found.photos:
-        numbers = [f"{getattr(score, name):.4g}" for name in NUMBERS]
-        table.add_row(show(score.photo), *numbers, *(reached(getattr(score, start)) for start in starts))
-    table.add_section()
-    means = [f"{value:.4g}" for value in found.mean.values()]
-    table.add_row("mean; L-BFGS median" if starts else "mean", *means, *(reached(found.median(s)) for s in starts))
-    # A pipe has no width that the table would have to fit.
-    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if last:
+        table.add_section()
+        table.add_row(*map(Text, last))
+    # What is not a terminal has no width that the table would have to fit.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @benchmark.command(name="train")

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,10 @@ class PhotoScore:
     from_noise: Equivalent | None = None
     from_content: Equivalent | None = None
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in NUMBERS}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -123,47 +127,19 @@ class Evaluation:
         return {**asdict(self), "mean": self.mean, "median": medians}
 
 
-@dataclass
-class Evaluations:
-    """What `evaluate` found, and why some files of the folder were left out."""
-
-    styles: list[Evaluation] = field(default_factory=list)
-    failed: dict[Path, str] = field(default_factory=dict)
-
-
 def evaluate(
-    styles: Sequence[str | Path], options: EvaluateOptions, on_picture: Callable[[str], None] = lambda _: None
-) -> Evaluations:
-    """Score styles on the first photos of a folder; `on_picture` hears of each photo and, with lbfgs, each descent.
+    styles: Sequence[str | Path],
+    photos: Mapping[str, Array],
+    options: EvaluateOptions,
+    on_picture: Callable[[str], None] = lambda _: None,
+) -> list[Evaluation]:
+    """Score styles on named photos (see measure); `on_picture` hears of each painting and, with lbfgs, each descent.
 
-    Raises InputError for a folder without a usable photo or an unusable painting, ModelError for a style that does not
-    say how it was trained, UsageError for an unknown one.
+    Raises UsageError for an unknown style, ModelError for one that does not say how it was trained, InputError for an
+    unusable painting.
     """
     device = torch_device(options.device)
-    subjects = [_subject(style, options, device) for style in styles]
-    photos, failed = read_photos(options.content, options.size, options.photos)
-    found = Evaluations(failed=failed)
-    for subject in subjects:
-        scores = []
-        for photo, pixels in photos.items():
-            (score,) = measure(subject.engine, subject.loss, {photo: pixels})
-            on_picture(f"{show(subject.name)}, {show(photo)}")
-            if options.lbfgs:
-                content = torch.from_numpy(pixels).to(device)
-                noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed)).to(device)
-                starts = {"from_noise": noise, "from_content": content}
-                reached = {}
-                for name, start in starts.items():
-                    reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations)
-                    on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
-                score = replace(score, **reached)  # type: ignore[arg-type]
-            scores.append(score)
-        limit = options.iterations if options.lbfgs else None
-        evaluation = Evaluation(
-            subject.name, subject.preset, subject.painting.name, subject.settings, options.size, limit, scores
-        )
-        found.styles.append(evaluation)
-    return found
+    return [_evaluate(_subject(style, options, device), photos, options, on_picture) for style in styles]
 
 
 def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array]) -> list[PhotoScore]:
@@ -198,8 +174,9 @@ def mean(scores: Sequence[PhotoScore]) -> dict[str, float]:
 
 def equivalent(loss: PerceptualLoss, content: Tensor, start: Tensor, target: float, iterations: int) -> Equivalent:
     """Descend from a start until the total loss is at most the target: the figure of Johnson et al. 2016, figure 5."""
+    content = content.to(loss.style_roughness.device)
     evaluations = 0
-    for iterate in descend(lambda picture: loss(picture, content).total, start, iterations):
+    for iterate in descend(lambda picture: loss(picture, content).total, start.to(content.device), iterations):
         evaluations = iterate.evaluations
         if iterate.loss <= target:
             return Equivalent(iterate.iteration, evaluations)
@@ -326,6 +303,33 @@ def _subject(style: str | Path, options: EvaluateOptions, device: torch.device) 
     if not painting.exists():
         raise InputError(f"the painting {show(painting)} of {show(style)} is not there; name it with --painting")
     return _Subject(str(style), meta.preset, engine, painting, settings, open_loss(settings, painting, device))
+
+
+def _evaluate(
+    subject: _Subject, photos: Mapping[str, Array], options: EvaluateOptions, on_picture: Callable[[str], None]
+) -> Evaluation:
+    scores = []
+    for photo, pixels in photos.items():
+        (score,) = measure(subject.engine, subject.loss, {photo: pixels})
+        on_picture(f"{show(subject.name)}, {show(photo)}")
+        if options.lbfgs:
+            content = torch.from_numpy(pixels)
+            noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed))
+            reached = {}
+            for name, start in (("from_noise", noise), ("from_content", content)):
+                reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations)
+                on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
+            score = replace(score, **reached)  # type: ignore[arg-type]
+        scores.append(score)
+    return Evaluation(
+        style=subject.name,
+        preset=subject.preset,
+        painting=subject.painting.name,
+        settings=subject.settings,
+        size=options.size,
+        iterations=options.iterations if options.lbfgs else None,
+        photos=scores,
+    )
 
 
 def _luma(image: Tensor) -> Tensor:
