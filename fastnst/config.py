@@ -4,11 +4,12 @@ Nothing here imports torch, so that help and usage errors need no training packa
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from fastnst.device import Device
 from fastnst.errors import UsageError
@@ -167,6 +168,53 @@ class TrainConfig(TrainOptions):
         }
 
 
+def _listed(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Values with commas between them, or one by one, as a tuple."""
+    convert = get_args(kind)[0]
+    values = [value for token in tokens for value in token.value.split(",")]
+    try:
+        return tuple(map(convert, values))
+    except ValueError as error:
+        raise ValueError(f"{','.join(values)!r} is not a list of numbers with commas between them") from error
+
+
+_LISTED = Parameter(converter=_listed, show_default=lambda values: ",".join(f"{value:g}" for value in values))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(TrainOptions):
+    """Short training runs, one for each combination of the values given."""
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """the sheet, a .jpg, .png or .webp file; the checkpoints go into a folder beside it, named after it"""
+
+    style_weight: Annotated[tuple[float, ...], _LISTED] = (1.0, 2.0, 4.0, 8.0)
+    """weights of the style term, with commas between them"""
+    content_weight: Annotated[tuple[float, ...], _LISTED, Parameter(show_default=False)] = ()
+    """weights of the content term [default: that of train]"""
+    tv_weight: Annotated[tuple[float, ...], _LISTED, Parameter(show_default=False)] = ()
+    """weights of the total variation [default: that of train]"""
+    style_size: Annotated[tuple[int, ...], _LISTED] = (TrainConfig.style_size,)
+    """sizes the painting is scaled to, pixels"""
+    steps: int = 100
+    """optimizer steps of each run"""
+    init: Path | None = None
+    """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
+    photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
+    """pictures to show, painted by each run [default: up to three that were held out of training]"""
+    tile_size: int = 320
+    """longer side of each picture on the sheet, pixels"""
+    overwrite: bool = False
+    """replace an existing sheet; finished runs are not done again"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _take_paths(self, "output")
+        object.__setattr__(self, "photo", tuple(map(Path, self.photo)))
+        check_range("tile_size", self.tile_size, 64, 1024)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class StylizeOptions:
@@ -299,7 +347,7 @@ class StylizeBenchmark:
 
     size: tuple[int, ...] = (512, 1024, 2048)
     """sides of the square pictures to paint, pixels"""
-    preset: tuple[Preset, ...] = ()
+    preset: Annotated[tuple[Preset, ...], Parameter(show_default=False)] = ()
     """networks to compare with base [default: all]"""
     rounds: int = 7
     """how often everything is timed, after one round to warm up"""

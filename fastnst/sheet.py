@@ -1,4 +1,4 @@
-"""One photo in many styles on one labelled sheet."""
+"""Labelled sheets: one photo in many styles, or a table of pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +42,28 @@ def paint_sheet(
         tiles.append((Path(style).stem, Stylizer.open(style, engine=engine, device=device).paint(content)))
     write_picture(arrange(tiles), output)
     return output
+
+
+def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequence[Picture | None]]) -> Picture:
+    """Pictures in rows on white, a label of some lines above each column but the first, which has a picture there."""
+    font = ImageFont.load_default(size=18)
+    everything = [corner, *(picture for row in rows for picture in row if picture is not None)]
+    width = max(picture.size[1] for picture in everything) + _GAP
+    lines = max(label.count("\n") + 1 for label in labels)
+    heights = [max(corner.size[0], lines * 26)]
+    heights += [max(picture.size[0] for picture in row if picture is not None) for row in rows]
+    sheet = Image.new("RGB", ((len(labels) + 1) * width + _GAP, sum(heights) + (len(heights) + 1) * _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(labels, start=1):
+        place = (_GAP + column * width + (width - _GAP) / 2, _GAP + heights[0] / 2)
+        draw.text(place, label, fill="black", font=font, anchor="mm", align="center")
+    top = _GAP
+    for row, height in zip([[corner], *rows], heights, strict=True):
+        for column, picture in enumerate(row):
+            if picture is not None:
+                sheet.paste(Image.fromarray(picture.rgb), (_GAP + column * width, top))
+        top += height + _GAP
+    return Picture(np.asarray(sheet))
 
 
 def arrange(tiles: Sequence[tuple[str, Picture]]) -> Picture:

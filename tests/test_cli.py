@@ -16,7 +16,7 @@ from PIL import Image
 from fastnst import errors
 from fastnst.cli import app, main
 
-COMMANDS = ["benchmark", "evaluate", "export", "info", "sheet", "styles", "stylize", "train"]
+COMMANDS = ["benchmark", "evaluate", "export", "info", "sheet", "styles", "stylize", "sweep", "train"]
 
 # The head of a PNG of 1x50,000,000 pixels.
 HEADER = b"IHDR" + struct.pack(">IIBBBBB", 1, 50_000_000, 8, 2, 0, 0, 0)

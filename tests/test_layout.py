@@ -17,7 +17,7 @@ LEVELS = {
     **dict.fromkeys(["losses", "data", "logs", "checkpoint", "styles"], 2),
     **dict.fromkeys(["engine", "train", "optimize"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark", "evaluate"], 4),
-    **dict.fromkeys(["sheet", "report"], 5),
+    **dict.fromkeys(["sheet", "report", "sweep"], 5),
     "cli": 6,
     "__init__": 6,
     "__main__": 7,
