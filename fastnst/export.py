@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
 
@@ -111,6 +112,7 @@ def build(net: TransformerNet, opset: int) -> onnx.ModelProto:
     model.graph.name = "fastnst"
     _name_sizes(model)
     _forget_origin(model.graph)
+    _store_as_float16(model.graph)
     del model.graph.value_info[:]
     return model
 
@@ -148,6 +150,21 @@ def _forget_origin(graph: onnx.GraphProto) -> None:
     """Remove the exporter's notes: stack traces with the paths of this machine, as long as a small network."""
     for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         del part.metadata_props[:]
+
+
+def _store_as_float16(graph: onnx.GraphProto) -> None:
+    """Halve the file: weights that float16 holds exactly are stored so, and cast when the file is loaded."""
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        short = values.astype(np.float16)
+        if values.size < 256 or not np.array_equal(short, values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(short, f"{name}.float16"))
+        cast = onnx.helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT)
+        graph.node.insert(0, cast)
 
 
 def _name_sizes(model: onnx.ModelProto) -> None:

@@ -64,8 +64,9 @@ class _Gram(torch.autograd.Function):
         symmetric = (gradient + gradient.mT) / features[0].numel()
         # float16 has too few exponents for a gradient divided by C*H*W; bfloat16 has as many as float32.
         working = symmetric.dtype if features.dtype == torch.float16 else features.dtype
-        product = symmetric.to(working) @ features.flatten(2).to(working)  # (N, C, H*W)
-        return product.to(features.dtype).view_as(features)
+        # This way round, the gradient of channels_last features is channels_last too.
+        product = features.flatten(2).mT.to(working) @ symmetric.to(working)  # (N, H*W, C)
+        return product.to(features.dtype).mT.view_as(features)
 
 
 def gram_matrix(features: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "header is a list": lambda data: joined([1, 2], split(data)[1]),
     "header is nested deeply": lambda data: joined(b"[" * 100_000, b""),
     "unknown numbers": lambda data: changed_header(
-        data, lambda h: h["paint.1.bias"].update(dtype="F8_E8M0", shape=[12])
+        data, lambda h: h["paint.bias"].update(dtype="F8_E8M0", shape=[12])
     ),
 }
 
@@ -125,7 +125,7 @@ def save_tensors(checkpoint: Path, tmp_path: Path) -> Callable[[dict[str, torch.
     return write
 
 
-def test_a_checkpoint_comes_back_exactly(tmp_path):
+def test_a_checkpoint_comes_back_with_its_convolutions_rounded_to_float16(tmp_path):
     net = TransformerNet(NetConfig(channels=(4, 6, 8), blocks=2, kernel=5))
     meta = CheckpointMeta(
         "custom", net.config.to_json(), {"name": "a", "credit": "é"}, {"size": 64}, {"tv": 0.1}, 7, 28
@@ -137,7 +137,8 @@ def test_a_checkpoint_comes_back_exactly(tmp_path):
     assert replace(found, digest="") == meta
     assert loaded.config == net.config
     assert loaded.state_dict().keys() == net.state_dict().keys()
-    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in net.state_dict().items())
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float() if tensor.ndim == 4 else tensor)
 
 
 def test_a_loaded_network_is_in_eval_mode_and_can_be_trained_on(checkpoint):
@@ -239,10 +240,10 @@ def test_a_damaged_style_exits_4(fastnst, damaged):
 def test_a_tensor_that_is_there_twice_is_named(damaged):
     def double(data: bytes) -> bytes:
         header, payload = split(data)
-        entry = json.dumps({"paint.1.bias": header["paint.1.bias"]}).encode()
+        entry = json.dumps({"paint.bias": header["paint.bias"]}).encode()
         return joined(json.dumps(header).encode()[:-1] + b", " + entry[1:], payload)
 
-    with pytest.raises(ModelError, match=r"paint\.1\.bias is there twice"):
+    with pytest.raises(ModelError, match=r"paint\.bias is there twice"):
         load_checkpoint(damaged(double))
 
 
@@ -250,13 +251,13 @@ def test_a_tensor_that_is_there_twice_is_named(damaged):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("paint.1.bias"), r"lacks the tensor paint\.1\.bias"),
+        (lambda t: t.pop("paint.bias"), r"lacks the tensor paint\.bias"),
         (lambda t: t.update(extra=torch.zeros(1)), "has the tensor extra"),
-        (lambda t: t.update({"paint.1.bias": torch.zeros(4)}), r"paint\.1\.bias is \(4,\) but must be \(3,\)"),
-        (lambda t: t.update({"paint.1.bias": torch.zeros(3).int()}), r"paint\.1\.bias is torch\.int32"),
-        (lambda t: t.update({"paint.1.bias": torch.zeros(3).double()}), r"paint\.1\.bias is torch\.float64"),
-        (lambda t: t["paint.1.bias"].fill_(torch.nan), r"paint\.1\.bias holds values that are not finite"),
-        (lambda t: t["paint.1.bias"].fill_(torch.inf), r"paint\.1\.bias holds values that are not finite"),
+        (lambda t: t.update({"paint.bias": torch.zeros(4)}), r"paint\.bias is \(4,\) but must be \(3,\)"),
+        (lambda t: t.update({"paint.bias": torch.zeros(3).int()}), r"paint\.bias is torch\.int32"),
+        (lambda t: t.update({"paint.bias": torch.zeros(3).double()}), r"paint\.bias is torch\.float64"),
+        (lambda t: t["paint.bias"].fill_(torch.nan), r"paint\.bias holds values that are not finite"),
+        (lambda t: t["paint.bias"].fill_(torch.inf), r"paint\.bias holds values that are not finite"),
         (lambda t: t.clear(), r"lacks the tensor down\.0\.conv\.weight"),
     ],
     ids=["missing", "extra", "shape", "int32", "float64", "NaN", "Inf", "none"],

@@ -1,8 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fastnst.errors import InputError, UsageError
-from fastnst.nets import PRESETS, NetConfig, TransformerNet, check_size
+from fastnst.nets import PRESETS, InstanceNorm, NetConfig, TransformerNet, UpConvolution, check_size
 
 NARROW = NetConfig(channels=(4, 6, 8), blocks=1)
 
@@ -34,7 +35,7 @@ def test_base_has_the_parameters_of_the_paper_without_redundant_biases():
 @pytest.mark.parametrize("value", [-50.0, 50.0])
 def test_output_goes_a_little_beyond_black_and_white_and_no_further(value):
     net = TransformerNet(NARROW)
-    torch.nn.init.constant_(net.paint[1].bias, value)
+    torch.nn.init.constant_(net.paint.bias, value)
 
     stylized = net(torch.rand(1, 3, 32, 32))
 
@@ -55,6 +56,40 @@ def test_pictures_of_a_batch_do_not_influence_each_other():
 
     alone = torch.cat([net(picture[None]) for picture in content])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)  # convolutions may sum in another order
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
+def test_upconvolution_is_nearest_upsampling_and_a_convolution(kernel):
+    torch.manual_seed(0)
+    layer = UpConvolution(3, 4, kernel, bias=True).double()
+    x = torch.randn(2, 3, 9, 11, dtype=torch.float64)
+
+    edge = (kernel // 2 + 1) // 2  # repeated before upsampling
+    upsampled = F.interpolate(F.pad(x, [edge] * 4, mode="replicate"), scale_factor=2.0, mode="nearest")
+    expected = F.conv2d(upsampled, layer.weight, layer.bias)
+    surplus = 2 * edge - kernel // 2
+    expected = expected[..., surplus : surplus + 18, surplus : surplus + 22]
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_and_its_gradients_are_those_of_torch(layout):
+    torch.manual_seed(0)
+    layer = InstanceNorm(5)
+    torch.nn.init.uniform_(layer.weight, 0.5, 2)
+    torch.nn.init.normal_(layer.bias)
+    x = (torch.randn(3, 5, 12, 14) * 4 + 7).contiguous(memory_format=layout).requires_grad_()
+    upstream = torch.randn(3, 5, 12, 14)
+
+    ours = [*torch.autograd.grad(layer(x), (x, layer.weight, layer.bias), upstream), layer(x)]
+
+    def plain(x, weight, bias):
+        return F.instance_norm(x.double(), weight=weight.double(), bias=bias.double())
+
+    result = plain(x, layer.weight, layer.bias)
+    exact = [*torch.autograd.grad(result, (x, layer.weight, layer.bias), upstream.double()), result]
+    for value, known in zip(ours, exact, strict=True):
+        torch.testing.assert_close(value.double(), known.double(), rtol=1e-5, atol=2e-5)
 
 
 def test_seed_decides_the_initial_weights():
@@ -79,10 +114,22 @@ def test_config_survives_its_json():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"channels": (8, 8)}, {"channels": (0, 8, 8)}, {"blocks": -1}, {"kernel": 4}, {"kernel": 17}]
+    "wrong",
+    [
+        {"channels": ()},
+        {"channels": (0, 8, 8)},
+        {"channels": (8, 8, 8, 8), "stride": 2},
+        {"channels": (8, 8, 8, 8, 8)},
+        {"stride": 3},
+        {"blocks": -1},
+        {"kernel": 4},
+        {"kernel": 17},
+        {"paint": 2},
+        {"gain": 0},
+    ],
 )
 def test_impossible_network_is_a_usage_error(wrong):
-    with pytest.raises(UsageError, match="three positive widths"):
+    with pytest.raises(UsageError, match="needs positive widths"):
         NetConfig(**wrong)
 
 
