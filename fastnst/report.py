@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import numpy as np
 from fastnst import __version__
 from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import TrainConfig
+from fastnst.device import torch_device
 from fastnst.errors import FastnstError
+from fastnst.evaluate import NUMBERS, LossSettings, PhotoScore, mean, measure, open_loss, read_photo
 from fastnst.files import show, write_bytes
-from fastnst.image import Picture, encode_picture, read_picture, shrink
+from fastnst.image import Array, Picture, encode_picture, read_picture, shrink
 from fastnst.logs import Preview, StepReport, find_previews, read_metrics
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.stylize import Stylizer
@@ -66,8 +68,7 @@ img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem 1.25rem .25rem 0; text-align: left; font-weight: normal;
   border-bottom: 1px solid var(--line); }
-.numbers td { text-align: right; }
-.mean { font-weight: bold; }
+.numbers td, .numbers th[scope=col] { text-align: right; }
 svg { display: block; width: 100%; max-width: 42rem; height: auto; }
 svg text { fill: var(--faint); font-size: 13px; }
 .grid { stroke: var(--line); }
@@ -227,25 +228,42 @@ def _head(config: TrainConfig, reports: Sequence[StepReport], ended: str) -> str
 def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
     if meta is None:
         return "<p>There is no checkpoint of this run.</p>"
-    photos = _photos(config.content / name for name in meta.held_out)
-    if not photos:
+    shown: dict[str, Picture] = {}
+    measured: dict[str, Array] = {}
+    for name in meta.held_out:
+        try:
+            picture = read_picture(config.content / name, max_size=LARGE)
+            measured[name] = read_photo(config.content / name, config.size)
+        except FastnstError:  # removed or damaged since
+            continue
+        if len(shown) < PAIRS:
+            shown[name] = picture
+    if not measured:
         return "<p>No photographs were held out of training (--held-out), so there is nothing to judge it by.</p>"
     stylizer = Stylizer.open(config.output, engine="torch", device=config.device)
     found = [f"<p>Never seen in training; painted after {meta.steps} steps.</p>"]
-    for name, photo in list(photos.items())[:PAIRS]:
+    for name, photo in shown.items():
         pair = _figure(photo, name, f"{name}, a photograph") + _figure(stylizer.paint(photo), "", f"{name}, painted")
         found.append(f'<div class="pair">{pair}</div>')
+    loss = open_loss(LossSettings.of(meta), config.style, torch_device(config.device))
+    found += [
+        f"<p>Measured on the middle of each, scaled to {config.size}x{config.size} pixels: the weighted losses; the "
+        "similarity with the photograph (SSIM), where 1 is the same; and a grid of 4 pixels, where 1 is none.</p>",
+        _scores(measure(stylizer.engine, loss, measured)),
+    ]
     return "\n".join(found)
 
 
-def _photos(paths: Iterator[Path]) -> dict[str, Picture]:
-    found = {}
-    for path in paths:
-        try:
-            found[path.name] = read_picture(path, max_size=LARGE)
-        except FastnstError:  # removed or damaged since
-            continue
-    return found
+def _scores(scores: Sequence[PhotoScore]) -> str:
+    rows = [(score.photo, score.numbers) for score in scores]
+    if len(rows) > 1:
+        rows.append(("mean", mean(scores)))
+    head = "".join(f'<th scope="col">{name}</th>' for name in NUMBERS)
+    body = "\n".join(
+        f'<tr><th scope="row">{_text(name)}</th>{"".join(f"<td>{numbers[each]:.3g}</td>" for each in NUMBERS)}</tr>'
+        for name, numbers in rows
+    )
+    return f'<div class="wide"><table class="numbers"><tr><td></td>{head}</tr>\n{body}</table></div>'
 
 
 def _losses(reports: Sequence[StepReport]) -> str:

@@ -6,10 +6,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from conftest import PAINTINGS, PHOTOS
 from PIL import Image
 
+from fastnst.checkpoint import load_checkpoint
 from fastnst.config import TrainConfig
+from fastnst.evaluate import LossSettings, measure, open_loss, read_photo
 from fastnst.logs import StepReport
 from fastnst.report import (
     BOTTOM,
@@ -170,6 +173,10 @@ def test_report_of_a_finished_run(finished):
         "photo 0",
         *(f"photo 0 painted after {steps} steps" for steps in (0, 10, 12)),
     ]
+    net, meta = load_checkpoint(finished.output)
+    loss = open_loss(LossSettings.of(meta), finished.style, torch.device("cpu"))
+    (score,) = measure(net, loss, {held_out: read_photo(finished.content / held_out, finished.size)})
+    assert f"{held_out}{''.join(f'{number:.3g}' for number in score.numbers.values())}\n" in page.text + "\n"
     for option, value in {"--batch-size": "1", "--style-weight": "2.0", "--style": "painting.png"}.items():
         assert f"{option}{value}\n" in page.text
 
