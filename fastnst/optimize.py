@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LINE_SEARCH = 25  # evaluations in one iteration, at most
+
 
 class Iterate(NamedTuple):
     """A picture (N, 3, H, W) 0..1 after so many iterations, its loss, and the evaluations of the loss it took."""
@@ -26,31 +28,46 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor, iterations: in
     is lost to clipping and the loss never rises.
     """
     pixels = start.detach().clamp(0, 1).requires_grad_()
-    # No tolerances, which are absolute: how small a gradient is depends on the size of the picture.
     optimizer = torch.optim.LBFGS(
-        [pixels], max_iter=1, history_size=100, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
+        [pixels],
+        max_iter=1,
+        max_eval=LINE_SEARCH,
+        history_size=100,
+        line_search_fn="strong_wolfe",
+        # No tolerances, which are absolute: how small a gradient is depends on the size of the picture.
+        tolerance_grad=0,
+        tolerance_change=0,
     )
-    known = _Evaluations(objective)
+    evaluations = _Evaluations(objective)
+    for iteration in range(iterations + 1):
+        loss, _ = evaluations(pixels.detach())
+        yield Iterate(iteration, evaluations.count, float(loss), pixels.detach().clone())
+        if iteration == iterations or not _advance(pixels, optimizer, evaluations):
+            return
+
+
+def _advance(pixels: Tensor, optimizer: torch.optim.LBFGS, evaluations: "_Evaluations") -> bool:
+    """One iteration; whether it moved the pixels."""
+    before = pixels.detach().clone()
+    evaluations.keep_last()
+    _, gradient = evaluations(before)
+    # Pixels that the gradient holds at black or white stay there, whatever the optimizer's direction says.
+    held = (before <= 0) & (gradient > 0) | (before >= 1) & (gradient < 0)
+
+    def clipped() -> Tensor:
+        return torch.where(held, before, pixels.detach().clamp(0, 1))
 
     def closure() -> Tensor:
-        loss, gradient = known(pixels.detach().clamp(0, 1))
-        outward = (pixels <= 0) & (gradient > 0) | (pixels >= 1) & (gradient < 0) | (pixels < 0) | (pixels > 1)
-        pixels.grad = gradient.masked_fill(outward, 0)
+        loss, gradient = evaluations(clipped())
+        pixels.grad = gradient.masked_fill(held | (pixels < 0) | (pixels > 1), 0)
         return loss
 
-    for iteration in range(iterations + 1):
-        if iteration:
-            before = pixels.detach().clone()
-            optimizer.step(closure)  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                pixels.clamp_(0, 1)
-            # What the optimizer takes for its last step when it estimates the curvature.
-            optimizer.state[pixels].update(d=(pixels.detach() - before).flatten(), t=1.0)
-            if torch.equal(before, pixels):
-                return
-        loss, _ = known(pixels.detach())
-        known.keep_last()
-        yield Iterate(iteration, known.count, float(loss), pixels.detach().clone())
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    after = clipped()
+    pixels.data.copy_(after)
+    # What the optimizer takes for its last step when it estimates the curvature.
+    optimizer.state[pixels].update(d=(after - before).flatten(), t=1.0)
+    return not torch.equal(before, after)
 
 
 class _Evaluations:
