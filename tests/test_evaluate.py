@@ -1,0 +1,342 @@
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import PAINTINGS, PHOTOS
+from PIL import Image
+from torch import Tensor
+
+from fastnst.checkpoint import load_checkpoint, save_checkpoint
+from fastnst.cli import main
+from fastnst.config import EvaluateOptions
+from fastnst.engine import open_engine
+from fastnst.errors import FastnstError, InputError, ModelError, UsageError
+from fastnst.evaluate import (
+    Equivalent,
+    Evaluation,
+    LossSettings,
+    PhotoScore,
+    equivalent,
+    evaluate,
+    grid,
+    mean,
+    measure,
+    open_loss,
+    read_photo,
+    read_photos,
+    ssim,
+)
+from fastnst.image import read_picture, resize, to_array
+from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
+from fastnst.optimize import descend
+from fastnst.styles import bundled_style
+from fastnst.vgg import VGGFeatures
+
+PAINTING = PAINTINGS / "great-wave.jpg"
+SETTINGS = LossSettings("relative", LossWeights(1, 2, 0.05), 64, ("relu2_2",), ("relu1_2", "relu2_2"), "bundled", "max")
+CPU = torch.device("cpu")
+
+
+def options(**changes: object) -> EvaluateOptions:
+    return EvaluateOptions(content=PHOTOS, painting=PAINTINGS, size=64, photos=2, device="cpu", **changes)
+
+
+def photo(name: str = "owl", size: int = 64) -> np.ndarray:
+    return read_photo(PHOTOS / f"{name}.jpg", size)
+
+
+def noise(size: int = 64, seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def same(images: np.ndarray) -> np.ndarray:
+    return images
+
+
+@pytest.fixture(scope="module")
+def loss() -> PerceptualLoss:
+    return open_loss(SETTINGS, PAINTING, CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, tmp_path_factory):
+    """The small random network as if trained on the great wave."""
+    net, meta = load_checkpoint(checkpoint)
+    values = asdict(SETTINGS)
+    train = {**values, "style": "great-wave.jpg", "content_layers": ["relu2_2"], "style_layers": ["relu1_2", "relu2_2"]}
+    path = tmp_path_factory.mktemp("trained") / "trained.safetensors"
+    save_checkpoint(path, net, replace(meta, train=train, weights=values["weights"]))
+    return path
+
+
+def reference_ssim(a: Tensor, b: Tensor) -> float:
+    """Wang et al. 2004, window by window."""
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    x, y = ((image[0].numpy().T @ [0.299, 0.587, 0.114]).T for image in (a, b))
+    found = []
+    for row in range(x.shape[0] - 10):
+        for column in range(x.shape[1] - 10):
+            p, q = (image[row : row + 11, column : column + 11] for image in (x, y))
+            p_mean, q_mean = (window * p).sum(), (window * q).sum()
+            p_variance, q_variance = (window * (p - p_mean) ** 2).sum(), (window * (q - q_mean) ** 2).sum()
+            covariance = (window * (p - p_mean) * (q - q_mean)).sum()
+            brightness = (2 * p_mean * q_mean + 1e-4) / (p_mean**2 + q_mean**2 + 1e-4)
+            found.append(brightness * (2 * covariance + 9e-4) / (p_variance + q_variance + 9e-4))
+    return float(np.mean(found))
+
+
+def test_ssim_of_a_picture_with_itself_is_one():
+    assert float(ssim(noise(), noise())) == pytest.approx(1, abs=1e-9)
+
+
+def test_ssim_of_two_greys_is_that_of_their_brightness():
+    dark, light = torch.full((1, 3, 16, 16), 0.25), torch.full((1, 3, 16, 16), 0.75)
+
+    assert float(ssim(dark, light)) == pytest.approx((2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4), abs=1e-6)
+
+
+def test_ssim_of_a_negative_is_below_zero():
+    assert float(ssim(noise(), 1 - noise())) < -0.8
+
+
+def test_ssim_is_the_formula_worked_out_window_by_window():
+    a, b = noise(16), (noise(16) + noise(16, seed=1)) / 2
+
+    assert float(ssim(a, b)) == pytest.approx(reference_ssim(a, b), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [64, 67, 128])
+def test_a_photo_has_no_grid_and_every_fourth_pixel_brighter_is_one(size):
+    clean = torch.from_numpy(photo(size=size))
+    marked = clean.clone()
+    marked[..., ::4, ::4] += 16 / 255
+
+    assert float(grid(clean)) < 2
+    assert float(grid(marked)) > 10
+
+
+def test_every_second_row_brighter_is_a_grid_and_every_third_is_not():
+    clean = torch.full((1, 3, 96, 96), 0.5) + noise(96) / 100
+    second, third = clean.clone(), clean.clone()
+    second[..., ::2, :] += 4 / 255
+    third[..., ::3, :] += 4 / 255
+
+    assert float(grid(second)) > 10
+    assert float(grid(third)) < 2
+
+
+def test_a_grey_picture_has_no_grid():
+    assert float(grid(torch.full((1, 3, 32, 32), 0.5))) == pytest.approx(1)
+
+
+def test_the_photo_itself_has_no_content_loss_and_is_like_itself(loss):
+    (score,) = measure(same, loss, {"owl": photo()})
+
+    assert (score.photo, score.content) == ("owl", 0)
+    assert score.ssim == pytest.approx(1)
+    assert score.style > 0
+    assert score.total == pytest.approx(score.style + score.tv)
+
+
+def test_the_losses_are_those_of_the_loss_called_by_hand(trained):
+    net, _ = load_checkpoint(trained)
+    painting = read_picture(PAINTING)
+    scale = 64 / max(painting.size)
+    painting = resize(painting, *(round(side * scale) for side in painting.size))
+    by_hand = PerceptualLoss(
+        VGGFeatures(["relu1_2", "relu2_2"]),
+        torch.from_numpy(to_array(painting.rgb)),
+        SETTINGS.weights,
+        "relative",
+        SETTINGS.content_layers,
+        SETTINGS.style_layers,
+    )
+    content = torch.from_numpy(photo())
+    with torch.no_grad():
+        terms = by_hand(net(content).clamp(0, 1), content)
+
+    (score,) = measure(net, open_loss(SETTINGS, PAINTING, CPU), {"owl": photo()})
+
+    expected = [*map(float, terms), float(terms.total)]
+    assert [score.content, score.style, score.tv, score.total] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_network_and_an_engine_score_the_same(trained, loss):
+    net, _ = load_checkpoint(trained)
+
+    by_net, by_engine = (measure(style, loss, {"owl": photo()})[0] for style in (net, open_engine(trained)))
+
+    assert by_net.numbers == pytest.approx(by_engine.numbers, rel=1e-4)
+
+
+def test_what_is_painted_is_scored_as_it_would_be_saved(loss):
+    brighter, clipped = (measure(style, loss, {"owl": photo()}) for style in (lambda x: x + 2, lambda x: x * 0 + 1))
+
+    assert brighter == clipped
+
+
+def test_values_that_are_not_numbers_are_refused(loss):
+    with pytest.raises(FastnstError, match="owl that are not numbers"):
+        measure(lambda images: images * np.float32(np.nan), loss, {"owl": photo()})
+
+
+def test_means_are_over_the_photos():
+    scores = [PhotoScore("a", 1, 2, 3, 4, 0.5, 1), PhotoScore("b", 3, 2, 1, 6, 0.7, 2)]
+
+    expected = {"content": 2, "style": 2, "tv": 2, "total": 5, "ssim": 0.6, "grid": 1.5}
+    assert mean(scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
+    content, start = torch.from_numpy(photo(size=32)), noise(32)
+    iterates = list(descend(lambda picture: loss(picture, content).total, start, 5))
+
+    (score,) = measure(lambda _: iterates[k].picture.numpy(), loss, {"owl": content.numpy()})
+
+    target = score.total * (1 + 1e-6)  # the same pixels, but without a gradient another order of sums
+    assert equivalent(loss, content, start, target, 5) == Equivalent(k, iterates[k].evaluations)
+
+
+def test_an_equivalent_that_is_not_reached_is_none(loss):
+    content = torch.from_numpy(photo(size=32))
+
+    found = equivalent(loss, content, noise(32), target=0, iterations=2)
+
+    assert found.iterations is None
+    assert found.evaluations >= 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "middle"), [([3, 9, 4], 4), ([3, 4], 3.5), ([3, None, 4], 4), ([3, None], None), ([None], None)]
+)
+def test_the_median_takes_what_was_not_reached_for_infinite(counts, middle):
+    scores = [PhotoScore("a", 1, 1, 1, 3, 1, 1, Equivalent(count, 10), Equivalent(count, 20)) for count in counts]
+    found = Evaluation("a", "base", "a.jpg", SETTINGS, 64, 10, scores)
+
+    assert found.median("from_noise") == Equivalent(middle, 10)
+    assert found.median("from_content") == Equivalent(middle, 20)
+
+
+def test_the_middle_of_a_photo_is_taken(tmp_path):
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, 32:96] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    middle = read_photo(tmp_path / "a.png", 32)
+
+    assert (middle.shape, middle.dtype) == ((1, 3, 32, 32), np.float32)
+    assert middle[..., 2:-2].min() > 0.99
+
+
+def test_the_first_photos_are_taken_and_damaged_ones_reported(tmp_path):
+    for name in ("c", "a", "d"):
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "e.jpg").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("of nobody's interest")
+
+    photos, failed = read_photos(tmp_path, 32, 2)
+
+    assert list(photos) == ["a.png", "c.png"]
+    assert [path.name for path in failed] == ["e.jpg", "b.png"]
+    assert all(path.name in reason for path, reason in failed.items())
+
+
+def test_settings_are_those_of_the_training_unless_the_options_say_else(trained):
+    settings = LossSettings.of(load_checkpoint(trained)[1])
+
+    assert settings == SETTINGS
+    assert settings.replaced(options()) == SETTINGS
+    assert settings.replaced(options(style_weight=7.0)).weights == LossWeights(1, 7, 0.05)
+    assert settings.replaced(options(loss="paper")).weights == DEFAULT_WEIGHTS["paper"]
+    assert settings.replaced(options(vgg="vgg19", pooling="average", style_size=512)) == replace(
+        SETTINGS, vgg="vgg19", pooling="average", style_size=512
+    )
+
+
+def test_a_style_without_metadata_is_refused(checkpoint):
+    with pytest.raises(ModelError, match=r"random\.safetensors does not say with which loss it was trained"):
+        evaluate([checkpoint], {"owl": photo()}, options())
+
+
+def test_a_missing_painting_is_an_error_that_names_the_remedy(trained, tmp_path):
+    with pytest.raises(InputError, match=r"great-wave\.jpg of .* is not there; name it with --painting"):
+        evaluate([trained], {"owl": photo()}, replace(options(), painting=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["size", "photos", "iterations"])
+def test_nothing_to_do_is_wrong_usage(name):
+    with pytest.raises(UsageError, match=f"--{name} is 0"):
+        EvaluateOptions(content=PHOTOS, **{name: 0})
+
+
+def test_an_exported_style_scores_like_its_checkpoint():
+    exported = bundled_style("great-wave").onnx
+
+    found = evaluate(["great-wave", exported], {"owl": photo()}, options(style_size=64))
+
+    assert found[0].settings == found[1].settings
+    assert found[0].mean == pytest.approx(found[1].mean, rel=1e-2)
+    assert [one.painting for one in found] == ["great-wave.jpg"] * 2
+
+
+def test_a_bundled_style_beside_lbfgs_as_json(capsys):
+    arguments = ["evaluate", "great-wave", "--content", PHOTOS, "--painting", PAINTING, "--size", 64, "--photos", 2]
+
+    status = main([*map(str, arguments), "--lbfgs", "--iterations", "2", "--style-size", "64", "--json", "-q"])
+
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    found = json.loads(out, parse_constant=pytest.fail)
+    (style,) = found["styles"]
+    assert found["failed"] == []
+    assert style.keys() == set(Evaluation.__dataclass_fields__) | {"mean", "median"}
+    assert (style["style"], style["painting"], style["size"], style["iterations"]) == (
+        "great-wave",
+        PAINTING.name,
+        64,
+        2,
+    )
+    assert style["settings"]["style_size"] == 64
+    assert style["settings"]["weights"].keys() == {"content", "style", "tv"}
+    assert [score["photo"] for score in style["photos"]] == sorted(path.name for path in PHOTOS.glob("*.jpg"))[:2]
+    for score in style["photos"]:
+        assert score.keys() == set(PhotoScore.__dataclass_fields__)
+        assert score["total"] == pytest.approx(score["content"] + score["style"] + score["tv"])
+        for start in ("from_noise", "from_content"):
+            assert score[start]["iterations"] in (None, 0, 1, 2)
+            assert score[start]["evaluations"] >= 1
+    assert style["mean"]["total"] == pytest.approx(math.fsum(score["total"] for score in style["photos"]) / 2)
+    assert style["median"].keys() == {"from_noise", "from_content"}
+
+
+def test_tables_of_two_styles_and_a_damaged_photo_end_with_exit_status_1(trained, tmp_path, capsys):
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    arguments = ["evaluate", trained, trained, "--content", tmp_path, "--painting", PAINTING, "--size", 32]
+
+    status = main([*map(str, arguments), "--lbfgs", "--iterations", "1", "-q"])
+
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert "b.jpg" in err
+    assert "style 2" in out
+    assert "L-BFGS from noise" in out
+    assert len([line for line in out.splitlines() if line.strip().startswith("a.png")]) == 2
+    assert len([line for line in out.splitlines() if line.strip().startswith(str(trained))]) == 4
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"]])
+def test_a_folder_without_photos_is_exit_status_4(files, tmp_path, capsys):
+    for name in files:
+        (tmp_path / name).write_text("text")
+
+    assert main(["evaluate", "great-wave", "--content", str(tmp_path)]) == 4
+    assert "no usable picture" in capsys.readouterr().err
