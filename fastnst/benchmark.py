@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
@@ -24,7 +25,7 @@ from fastnst.device import torch_device
 from fastnst.engine import open_engine
 from fastnst.export import SAMPLE, export
 from fastnst.losses import DEFAULT_WEIGHTS
-from fastnst.nets import PRESETS, ConvNorm, TransformerNet
+from fastnst.nets import PRESETS, TransformerNet, UpConvolution
 from fastnst.train import TrainingRun
 from fastnst.vgg import VGGFeatures
 
@@ -99,9 +100,25 @@ def ratio(times: Times, name: str, reference: str) -> Ratio:
 
 def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     """Multiplications with an addition in all convolutions for one picture of this size, counted in the graph."""
-    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
-        net.to("meta")(torch.empty(1, 3, height, width))
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.empty(1, 3, height, width))
     return int(counter.get_total_flops()) // 2
+
+
+def plain_net(preset: str) -> nn.Module:
+    """A preset's network as most repositories write it: upsampled before the convolution, torch's own normalization."""
+    net = TransformerNet(PRESETS[preset])
+    for parent in list(net.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, nn.InstanceNorm2d):
+                parent.register_module(name, nn.InstanceNorm2d(module.num_features, affine=True))
+            elif isinstance(module, UpConvolution):
+                inputs, outputs, (kernel, _) = module.in_channels, module.out_channels, module.kernel_size
+                conv = nn.Conv2d(inputs, outputs, kernel, bias=module.bias is not None)
+                parent.register_module(
+                    name, nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(kernel // 2), conv)
+                )
+    return net
 
 
 def benchmark_train(options: TrainBenchmark, on_round: OnRound | None = None) -> Comparison:
@@ -213,11 +230,7 @@ def _training_run(options: TrainBenchmark, folder: Path, device: torch.device) -
 
 def _plain_step(preset: str, crops: np.ndarray[Any, np.dtype[np.uint8]], device: torch.device) -> Callable[[], float]:
     torch.manual_seed(0)
-    net = TransformerNet(PRESETS[preset])
-    for module in net.modules():
-        if isinstance(module, ConvNorm):  # torch's own normalization, whatever fastnst has
-            module.register_module("norm", nn.InstanceNorm2d(module.norm.num_features, affine=True))
-    net.to(device)
+    net = plain_net(preset).to(device)
     features = VGGFeatures(STYLE_LAYERS).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     weights = DEFAULT_WEIGHTS["paper"]

@@ -55,8 +55,8 @@ def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequenc
     sheet = Image.new("RGB", ((len(labels) + 1) * width + _GAP, sum(heights) + (len(heights) + 1) * _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for column, label in enumerate(labels, start=1):
-        place = (_GAP + column * width + (width - _GAP) / 2, _GAP + heights[0] / 2)
-        draw.text(place, label, fill="black", font=font, anchor="mm", align="center")
+        place = (_GAP + column * width + (width - _GAP) / 2, _GAP + heights[0])
+        draw.text(place, label, fill="black", font=font, anchor="md", align="center")
     top = _GAP
     for row, height in zip([[corner], *rows], heights, strict=True):
         for column, picture in enumerate(row):

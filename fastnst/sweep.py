@@ -164,5 +164,7 @@ def _values(config: SweepConfig, run: TrainConfig) -> list[str]:
 def _losses(meta: CheckpointMeta) -> list[str]:
     """Before weighing, or runs with different weights could not be compared."""
     return [
-        f"{name} {meta.losses[name] / meta.weights[name]:.3g}" for name in ("content", "style") if meta.weights[name]
+        f"{name} loss {meta.losses[name] / meta.weights[name]:.3g}"
+        for name in ("content", "style")
+        if meta.weights[name]
     ]

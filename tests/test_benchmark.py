@@ -5,10 +5,11 @@ import torch
 from conftest import PHOTOS
 from torch import nn
 
-from fastnst.benchmark import benchmark_stylize, benchmark_train, multiply_adds, ratio, speeds, take_turns
+from fastnst.benchmark import benchmark_stylize, benchmark_train, multiply_adds, plain_net, ratio, speeds, take_turns
 from fastnst.cli import main
 from fastnst.config import StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
+from fastnst.nets import PRESETS, TransformerNet
 
 
 def test_works_take_turns_and_the_first_round_does_not_count():
@@ -55,6 +56,17 @@ def test_multiply_adds_of_three_convolutions_computed_by_hand():
     )
 
     assert multiply_adds(net, 16, 24) == 96 * 216 + 96 * 32 + 384 * 36
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_plain_network_is_as_large_and_paints_as_large(preset):
+    plain, ours = plain_net(preset), TransformerNet(PRESETS[preset])
+
+    sizes = [sorted(parameter.numel() for parameter in net.parameters()) for net in (plain, ours)]
+    assert sizes[0] == sizes[1]
+    assert plain(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
+    assert multiply_adds(plain, 64, 64) > multiply_adds(ours, 64, 64)
+    assert {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d)} == {nn.InstanceNorm2d}
 
 
 @pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark])
