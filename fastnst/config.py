@@ -275,6 +275,8 @@ class EvaluateOptions:
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: int = 300
     """L-BFGS iterations before that is given up"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """arithmetic of L-BFGS's convolutions; auto is bf16 where the hardware has it; losses are scored in float32"""
     loss: Literal["relative", "paper"] | None = None
     """weighing of the terms [default: as trained]"""
     content_weight: float | None = None

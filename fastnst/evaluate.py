@@ -23,6 +23,7 @@ from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLos
 from fastnst.nets import TransformerNet
 from fastnst.onnx_file import read_onnx
 from fastnst.optimize import descend
+from fastnst.train import pick_precision
 from fastnst.vgg import Pooling, VGGFeatures
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
@@ -172,11 +173,28 @@ def mean(scores: Sequence[PhotoScore]) -> dict[str, float]:
     return {name: statistics.fmean(getattr(score, name) for score in scores) for name in NUMBERS}
 
 
-def equivalent(loss: PerceptualLoss, content: Tensor, start: Tensor, target: float, iterations: int) -> Equivalent:
-    """Descend from a start until the total loss is at most the target: the figure of Johnson et al. 2016, figure 5."""
-    content = content.to(loss.style_roughness.device)
+def equivalent(
+    loss: PerceptualLoss,
+    content: Tensor,
+    start: Tensor,
+    target: float,
+    iterations: int,
+    dtype: torch.dtype = torch.float32,
+) -> Equivalent:
+    """Descend from a start until the total loss is at most the target; `dtype` is that of the convolutions.
+
+    Source: Johnson et al. 2016, figure 5.
+    """
+    device = loss.style_roughness.device
+    # bfloat16 convolutions are fast with channels last.
+    content = content.to(device, memory_format=torch.channels_last)
+
+    def total(picture: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            return loss(picture, content).total  # type: ignore[no-any-return]
+
     evaluations = 0
-    for iterate in descend(lambda picture: loss(picture, content).total, start.to(content.device), iterations):
+    for iterate in descend(total, start.to(content), iterations):
         evaluations = iterate.evaluations
         if iterate.loss <= target:
             return Equivalent(iterate.iteration, evaluations)
@@ -314,11 +332,12 @@ def _evaluate(
         (score,) = measure(subject.engine, subject.loss, {photo: pixels})
         on_picture(f"{show(subject.name)}, {show(photo)}")
         if options.lbfgs:
+            dtype = pick_precision(options.precision, subject.loss.style_roughness.device)
             content = torch.from_numpy(pixels)
             noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed))
             reached = {}
             for name, start in (("from_noise", noise), ("from_content", content)):
-                reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations)
+                reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations, dtype)
                 on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
             score = replace(score, **reached)  # type: ignore[arg-type]
         scores.append(score)

@@ -203,6 +203,15 @@ def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
     assert equivalent(loss, content, start, target, 5) == Equivalent(k, iterates[k].evaluations)
 
 
+def test_bfloat16_reaches_the_same_loss_as_soon(loss):
+    content, start = torch.from_numpy(photo()), noise()
+    *_, last = descend(lambda picture: loss(picture, content).total, start, 8)
+
+    found = equivalent(loss, content, start, last.loss, 20, torch.bfloat16)
+
+    assert found.iterations == pytest.approx(8, abs=1)
+
+
 def test_an_equivalent_that_is_not_reached_is_none(loss):
     content = torch.from_numpy(photo(size=32))
 
