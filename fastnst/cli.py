@@ -381,7 +381,7 @@ def _print_evaluations(found: "Sequence[Evaluation]") -> None:
     for one in found:
         weights = ", ".join(f"{name} {value:g}" for name, value in vars(one.settings.weights).items())
         print(
-            f"{show(one.style)} ({one.preset}) on {show(one.painting)} at {one.settings.style_size} pixels, "
+            f"{show(one.style)} ({show(one.preset)}) on {show(one.painting)} at {one.settings.style_size} pixels, "
             f"{one.settings.loss} loss ({weights}), photos of {one.size}x{one.size}"
         )
         rows = [row(score.photo, score.numbers, partial(getattr, score)) for score in one.photos]

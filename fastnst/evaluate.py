@@ -5,18 +5,18 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastnst.checkpoint import CheckpointMeta
-from fastnst.config import EvaluateOptions
+from fastnst.config import EvaluateOptions, check_range
 from fastnst.data import Photographs
 from fastnst.device import torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
-from fastnst.errors import FastnstError, InputError, ModelError
+from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import show
 from fastnst.image import SUFFIXES, Array, read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
@@ -44,21 +44,25 @@ class LossSettings:
     @classmethod
     def of(cls, meta: CheckpointMeta, source: object = "the style") -> "LossSettings":
         """Those a style was trained with; ModelError if it does not say."""
-        train = meta.train
         try:
-            return cls(
+            train = meta.train
+            found = cls(
                 loss=train["loss"],
-                weights=LossWeights(**meta.weights),
-                style_size=train["style_size"],
-                content_layers=tuple(train["content_layers"]),
-                style_layers=tuple(train["style_layers"]),
-                vgg=train["vgg"],
+                weights=LossWeights(**{name: float(value) for name, value in meta.weights.items()}),
+                style_size=int(train["style_size"]),
+                content_layers=tuple(map(str, train["content_layers"])),
+                style_layers=tuple(map(str, train["style_layers"])),
+                vgg=str(train["vgg"]),
                 pooling=train["pooling"],
             )
-        except (KeyError, TypeError) as error:
+            if found.loss not in get_args(LossForm) or found.pooling not in get_args(Pooling):
+                raise ValueError("neither form nor pooling of this fastnst")
+            check_range("style_size", found.style_size, 32, 8192)
+        except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
             raise ModelError(
                 f"{show(source)} does not say with which loss it was trained; give one that fastnst trained"
             ) from error
+        return found
 
     def replaced(self, options: EvaluateOptions) -> "LossSettings":
         """With what the options say instead; another form of weighing comes with its own weights."""
@@ -139,8 +143,8 @@ def evaluate(
     Raises UsageError for an unknown style, ModelError for one that does not say how it was trained, InputError for an
     unusable painting.
     """
-    device = torch_device(options.device)
-    return [_evaluate(_subject(style, options, device), photos, options, on_picture) for style in styles]
+    subjects = [_subject(style, options) for style in styles]  # what is wrong with one is said before any work
+    return [_evaluate(subject, photos, options, on_picture) for subject in subjects]
 
 
 def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array]) -> list[PhotoScore]:
@@ -305,10 +309,9 @@ class _Subject:
     engine: Engine
     painting: Path
     settings: LossSettings
-    loss: PerceptualLoss
 
 
-def _subject(style: str | Path, options: EvaluateOptions, device: torch.device) -> _Subject:
+def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
     path = Path(style)
     engine = open_engine(style, "onnx" if path.suffix == ".onnx" else "torch", options.device)
     if isinstance(engine, TorchEngine):
@@ -321,23 +324,25 @@ def _subject(style: str | Path, options: EvaluateOptions, device: torch.device) 
         painting = painting / Path(str(meta.train.get("style"))).name
     if not painting.exists():
         raise InputError(f"the painting {show(painting)} of {show(style)} is not there; name it with --painting")
-    return _Subject(str(style), meta.preset, engine, painting, settings, open_loss(settings, painting, device))
+    return _Subject(str(style), meta.preset, engine, painting, settings)
 
 
 def _evaluate(
     subject: _Subject, photos: Mapping[str, Array], options: EvaluateOptions, on_picture: Callable[[str], None]
 ) -> Evaluation:
+    device = torch_device(options.device)
+    dtype = pick_precision(options.precision, device)
+    loss = open_loss(subject.settings, subject.painting, device)
     scores = []
     for photo, pixels in photos.items():
-        (score,) = measure(subject.engine, subject.loss, {photo: pixels})
+        (score,) = measure(subject.engine, loss, {photo: pixels})
         on_picture(f"{show(subject.name)}, {show(photo)}")
         if options.lbfgs:
-            dtype = pick_precision(options.precision, subject.loss.style_roughness.device)
             content = torch.from_numpy(pixels)
             noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed))
             reached = {}
             for name, start in (("from_noise", noise), ("from_content", content)):
-                reached[name] = equivalent(subject.loss, content, start, score.total, options.iterations, dtype)
+                reached[name] = equivalent(loss, content, start, score.total, options.iterations, dtype)
                 on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
             score = replace(score, **reached)  # type: ignore[arg-type]
         scores.append(score)

@@ -21,13 +21,14 @@ class Iterate(NamedTuple):
 def descend(objective: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Iterator[Iterate]:
     """Minimize objective(picture) -> scalar over pictures of 0..1: the start, then one Iterate an iteration.
 
-    L-BFGS with a history of 100 and a strong Wolfe line search; ends early where no step makes the loss smaller.
+    L-BFGS with a history of 100 and a strong Wolfe line search; ends early where not even a step along the gradient
+    makes the loss smaller.
 
     Source: Johnson et al. 2016, section 4.1, projected L-BFGS: pixels are clipped to 0..1 at each iteration. Differs:
     the line search follows the clipped path too, and the curvature is that of the clipped step, so that no evaluation
     is lost to clipping and the loss never rises.
     """
-    pixels = start.detach().clamp(0, 1).requires_grad_()
+    pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [pixels],
         max_iter=1,
@@ -42,15 +43,19 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor, iterations: in
     for iteration in range(iterations + 1):
         loss, _ = evaluations(pixels.detach())
         yield Iterate(iteration, evaluations.count, float(loss), pixels.detach().clone())
-        if iteration == iterations or not _advance(pixels, optimizer, evaluations):
+        if iteration == iterations:
             return
+        if not _advance(pixels, optimizer, evaluations):
+            optimizer.state.clear()  # a direction spoilt by rounding; without its history it is the gradient's
+            if not _advance(pixels, optimizer, evaluations):
+                return
 
 
 def _advance(pixels: Tensor, optimizer: torch.optim.LBFGS, evaluations: "_Evaluations") -> bool:
     """One iteration; whether it moved the pixels."""
     before = pixels.detach().clone()
-    evaluations.keep_last()
     _, gradient = evaluations(before)
+    evaluations.keep_last()
     # Pixels that the gradient holds at black or white stay there, whatever the optimizer's direction says.
     held = (before <= 0) & (gradient > 0) | (before >= 1) & (gradient < 0)
 
@@ -87,8 +92,9 @@ class _Evaluations:
         loss = self.objective(variable)
         (gradient,) = torch.autograd.grad(loss, variable)
         self.count += 1
-        self.recent.append((picture.clone(), loss.detach(), gradient))
-        return loss.detach(), gradient
+        # Convolutions may return another layout, which torch's L-BFGS does not take.
+        self.recent.append((picture.clone(), loss.detach(), gradient.contiguous()))
+        return self.recent[-1][1:]
 
     def keep_last(self) -> None:
         """Forget all pictures but the one asked for last."""

@@ -275,6 +275,30 @@ def test_a_style_without_metadata_is_refused(checkpoint):
         evaluate([checkpoint], {"owl": photo()}, options())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "l1"},
+        {"style_size": "large"},
+        {"style_size": 0},
+        {"content_layers": 3},
+        {"pooling": None},
+        {"vgg": None},
+    ],
+)
+def test_damaged_metadata_is_refused(trained, changes):
+    _, meta = load_checkpoint(trained)
+    train = {name: value for name, value in (meta.train | changes).items() if name != "vgg" or value}
+
+    with pytest.raises(ModelError, match="does not say with which loss it was trained"):
+        LossSettings.of(replace(meta, train=train))
+
+
+def test_what_is_wrong_with_the_last_style_is_said_before_any_work(trained):
+    with pytest.raises(UsageError, match="no bundled style 'great-wav'"):
+        evaluate([trained, "great-wav"], {"owl": photo()}, options(), pytest.fail)
+
+
 def test_a_missing_painting_is_an_error_that_names_the_remedy(trained, tmp_path):
     with pytest.raises(InputError, match=r"great-wave\.jpg of .* is not there; name it with --painting"):
         evaluate([trained], {"owl": photo()}, replace(options(), painting=tmp_path))
