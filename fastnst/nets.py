@@ -18,41 +18,39 @@ SMALLEST = 16  # pixels a side; below that reflection and instance statistics ha
 class NetConfig:
     """Widths and depth of a transformer network; those of Johnson et al. 2016, supplementary table 1, by default.
 
-    Each width after the first halves the resolution. `stride` 2 halves it in the first convolution already, and the last
-    one then computes the four pixels of each 2x2 block at once: no layer works at full resolution, where most of the
-    time goes.
+    Each width after the first halves the resolution. Stride 2 halves it in the first convolution already, and the last
+    one then computes 2x2 pixels at once: no layer works at full resolution, where most of the time goes.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 5
-    kernel: int = 9
-    gain: float = 1.0  # before the final tanh
-    stride: int = 1
-    skips: bool = False
-    paint: int = 0
+    kernels: tuple[int, int] = (9, 9)  # of the first and the last convolution
+    stride: int = 1  # of the first convolution
+    gain: float = 0.25  # before the final tanh
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
-        odd_kernel = all(k % 2 == 1 and 1 <= k <= 15 for k in (self.kernel, self.paint or self.kernel))
+        object.__setattr__(self, "kernels", tuple(self.kernels))
+        odd = len(self.kernels) == 2 and all(k % 2 == 1 and 1 <= k <= 15 for k in self.kernels)
         widths = 1 <= len(self.channels) <= 4 and min(self.channels) > 0
-        fits = self.stride in (1, 2) and self.stride * 2 ** (len(self.channels) - 1) <= SMALLEST // 2
-        if not (widths and fits and self.blocks >= 0 and odd_kernel and self.gain > 0):
+        deepest = widths and self.stride in (1, 2) and self.stride * 2 ** (len(self.channels) - 1) <= SMALLEST // 2
+        if not (odd and deepest and self.blocks >= 0 and self.gain > 0):
             raise UsageError(
-                "a network needs positive widths for a resolution of at least an eighth, stride 1 or 2, blocks >= 0, "
-                f"an odd kernel <= 15 and a gain > 0, got {self}"
+                "a network needs positive widths for a resolution of at least an eighth, two odd kernels <= 15, stride 1 "
+                f"or 2, blocks >= 0 and a gain > 0, got {self}"
             )
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "channels": list(self.channels)}
+        return {**asdict(self), "channels": list(self.channels), "kernels": list(self.kernels)}
 
 
+# The last convolution sums over a thousand values and more. At full gain, Adam's first steps, all of them of one size,
+# drive its pixels far beyond black and white, where they learn slowly or, as white blobs, not at all.
 PRESETS = {
-    # The last convolution sums over 2592 values. At full gain, Adam's first steps, all of them of one size, drive its
-    # pixels so far beyond black and white that white blobs stay for good.
-    "base": NetConfig(gain=0.25),  # 1.68 M parameters
-    "slim": NetConfig(channels=(16, 32, 64)),  # 0.42 M parameters: half the width everywhere
-    "fast": NetConfig(channels=(16, 64), blocks=3, kernel=5, stride=2),
-    "tiny": NetConfig(channels=(16, 32, 64), blocks=3, kernel=5, stride=2),
+    "base": NetConfig(),  # 1.68 M parameters
+    "slim": NetConfig(channels=(16, 32, 64), gain=1.0),  # 0.42 M parameters: half the width everywhere
+    "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2),  # 0.20 M
+    "tiny": NetConfig(channels=(16, 32), blocks=4, kernels=(5, 9), stride=2),  # 0.09 M
 }
 
 
@@ -195,36 +193,29 @@ class TransformerNet(nn.Module):
     """Content to stylized image: (N, 3, H, W) RGB 0..1 -> the same, for any H and W of at least 16.
 
     Values may leave 0..1 by up to 0.09, so that black and white are reached with a gradient left; engines and exported
-    graphs clip. Sizes that are no multiple of 4 need no padding: each stride-2 convolution rounds up, so
-    upsampling covers the image and the surplus, at most 3 pixels at the right and the bottom, is cut off.
+    graphs clip. No size needs padding: each stride-2 convolution rounds up, so upsampling covers the image, and the surplus, a
+    few pixels at the right and the bottom, is cut off.
     """
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        first, last = config.channels[0], config.channels[-1]
-        steps = list(pairwise(config.channels))
+        widths, steps = config.channels, list(pairwise(config.channels))
+        first, last = config.kernels
         self.config = config
         self.down = nn.Sequential(
-            ConvNorm(3, first, config.kernel, stride=config.stride),
+            ConvNorm(3, widths[0], first, stride=config.stride),
             *[ConvNorm(a, b, kernel=3, stride=2) for a, b in steps],
         )
-        self.residual = nn.Sequential(*[ResidualBlock(last) for _ in range(config.blocks)])
+        self.residual = nn.Sequential(*[ResidualBlock(widths[-1]) for _ in range(config.blocks)])
         self.up = nn.Sequential(*[ConvNorm(b, a, kernel=3, upsample=True) for a, b in reversed(steps)])
-        paint = UpConvolution if config.stride == 2 else Convolution
-        self.paint = paint(first, 3, config.paint or config.kernel, bias=True)
+        paint = Convolution if config.stride == 1 else UpConvolution
+        self.paint = paint(widths[0], 3, last, bias=True)
 
     def forward(self, content: Tensor) -> Tensor:
         height, width = content.shape[-2:]
-        x = content - 0.5
-        levels = []
-        for down in self.down:
-            x = down(x)
-            levels.append(x)
+        x = self.down(content - 0.5)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
-        for up, level in zip(self.up, reversed(levels[:-1]), strict=True):
-            x = up(x)
-            if self.config.skips:
-                x = x[..., : level.shape[-2], : level.shape[-1]] + level
+        x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
         x = self.paint(x)[..., :height, :width]  # (N, 3, H, W)
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
         stylized: Tensor = 0.5 + REACH * (self.config.gain * x.float()).tanh()

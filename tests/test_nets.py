@@ -122,9 +122,9 @@ def test_config_survives_its_json():
         {"channels": (8, 8, 8, 8, 8)},
         {"stride": 3},
         {"blocks": -1},
-        {"kernel": 4},
-        {"kernel": 17},
-        {"paint": 2},
+        {"kernels": (4, 9)},
+        {"kernels": (9, 17)},
+        {"kernels": (9,)},
         {"gain": 0},
     ],
 )
