@@ -193,9 +193,13 @@ def equivalent(
     # bfloat16 convolutions are fast with channels last.
     content = content.to(device, memory_format=torch.channels_last)
 
+    autocast = torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
+    with autocast:
+        targets = loss.targets(content)
+
     def total(picture: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            return loss(picture, content).total  # type: ignore[no-any-return]
+        with autocast:
+            return loss(picture, targets).total  # type: ignore[no-any-return]
 
     evaluations = 0
     for iterate in descend(total, start.to(content), iterations):

@@ -129,9 +129,13 @@ class PerceptualLoss(nn.Module):
                 self.register_buffer(f"gram_{name}", gram_matrix(values), persistent=False)
             self.register_buffer("style_roughness", roughness(style), persistent=False)
 
-    def forward(self, stylized: Tensor, content: Tensor) -> LossTerms:
+    def targets(self, content: Tensor) -> dict[str, Tensor]:
+        """The content's features, which `forward` takes in its place: for many pictures of one content."""
         with torch.no_grad():
-            target = self.features(content, self.content_layers)
+            return self.features(content, self.content_layers)  # type: ignore[no-any-return]
+
+    def forward(self, stylized: Tensor, content: Tensor | dict[str, Tensor]) -> LossTerms:
+        target = self.targets(content) if isinstance(content, Tensor) else content
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
             content_terms = torch.stack([self._distance(features[name], target[name]) for name in self.content_layers])

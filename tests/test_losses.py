@@ -122,6 +122,12 @@ def test_style_term_of_the_painting_itself_is_zero(form):
     assert perceptual_loss(style, form=form)(style, picture(1)).style.item() == 0
 
 
+def test_targets_stand_for_their_content():
+    loss, content, stylized = perceptual_loss(picture(0)), picture(1), picture(2)
+
+    assert loss(stylized, loss.targets(content)) == loss(stylized, content)
+
+
 def test_relative_smoothness_of_the_painting_itself_is_one():
     style = picture(0)
 
