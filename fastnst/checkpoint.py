@@ -1,7 +1,7 @@
 """Trained networks and interrupted runs as safetensors files that explain themselves. Nothing here unpickles.
 
-Both kinds are one file: tensors, and under the header key `fastnst` JSON that says what they are. A digest of the
-tensors in that JSON finds flipped bits.
+Both kinds are one file: tensors, and under the header key `fastnst` JSON that says what they are. A digest in that JSON
+finds flipped bits: of the tensors, and in a resume state of the other values too.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fastnst import __version__
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
-from fastnst.files import make_folder, show, write_bytes
+from fastnst.files import show, write_bytes
 from fastnst.image import open_regular
 from fastnst.nets import NetConfig, TransformerNet
 
@@ -75,10 +75,13 @@ def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta) -> No
     Convolution weights are rounded to float16, which halves the file and moves no pixel by a grey level.
     """
     tensors = {
-        name: (tensor.half() if tensor.ndim == 4 and tensor.dtype == torch.float32 else tensor).detach().cpu().contiguous()
+        name: (tensor.half() if tensor.ndim == 4 and tensor.dtype == torch.float32 else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
         for name, tensor in net.state_dict().items()
     }
-    _write(path, tensors, asdict(meta))
+    write_bytes(path, _to_bytes(tensors, {**asdict(meta), "digest": _digest(tensors)}))
 
 
 def load_checkpoint(path: Path) -> tuple[TransformerNet, CheckpointMeta]:
@@ -98,7 +101,7 @@ def load_checkpoint(path: Path) -> tuple[TransformerNet, CheckpointMeta]:
             f"{show(path)} describes a network fastnst does not know ({show(error)}); train it again"
         ) from error
     _check_tensors(tensors, net.state_dict(), path)
-    _check_digest(tensors, meta.digest, path)
+    _check_digest(_digest(tensors), meta.digest, path)
     net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
     return net.eval(), meta
 
@@ -120,20 +123,31 @@ def save_state(path: Path, state: TrainState) -> None:
             spare.unlink(missing_ok=True)
             os.link(path, spare)
             os.replace(spare, previous)
-    _write(path, state.tensors, {**state.values, "format": FORMAT})
+    write_bytes(path, state_to_bytes(state))
 
 
 def load_state(path: Path) -> TrainState:
     """Read a resume state; ModelError if damaged."""
-    tensors, header = _read(path)
+    return state_from_bytes(_read_bytes(path), path)
+
+
+def state_to_bytes(state: TrainState) -> bytes:
+    """The content of a resume state's file."""
+    values = {**state.values, "format": FORMAT}
+    return _to_bytes(state.tensors, {**values, "digest": _digest(state.tensors, values)})
+
+
+def state_from_bytes(data: bytes, source: Path) -> TrainState:
+    """Inverse of `state_to_bytes`; ModelError, naming the source, if damaged."""
+    tensors, header = _parse(data, source)
     try:
         values = json.loads(header)
         digest = values.pop("digest")
         if not {"step", "config"} <= values.keys():
             raise ValueError("no step")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{show(path)} is not a resume state; remove it and start again") from error
-    _check_digest(tensors, digest, path)
+        raise ModelError(f"{show(source)} is not a resume state; remove it and start again") from error
+    _check_digest(_digest(tensors, values), digest, source)
     return TrainState(tensors, values)
 
 
@@ -142,20 +156,24 @@ def previous_state(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
-def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    make_folder(path.parent)
-    text = json.dumps({**header, "digest": _digest(tensors)})
+def _to_bytes(tensors: dict[str, Tensor], header: dict[str, Any]) -> bytes:
     try:
-        data = save(tensors, metadata={"fastnst": text})
+        return save(tensors, metadata={"fastnst": json.dumps(header)})
     except SafetensorError as error:
-        raise OutputError(f"cannot write {show(path)}: {error}") from error
-    write_bytes(path, data)
+        raise OutputError(f"cannot make a safetensors file: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors and the text under the header key `fastnst`."""
+    return _parse(_read_bytes(path), path)
+
+
+def _read_bytes(path: Path) -> bytes:
     with open_regular(path) as file:
-        data = file.read(_LARGEST + 1)
+        return bytes(file.read(_LARGEST + 1))
+
+
+def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
     # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
     pickled = data[:2] in _PICKLED and data[8:9] != b"{"
     if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
@@ -203,14 +221,16 @@ def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], 
             raise ModelError(f"{show(path)}: the tensor {name} holds values that are not finite; train it again")
 
 
-def _check_digest(tensors: Mapping[str, Tensor], digest: str, path: Path) -> None:
-    if _digest(tensors) != digest:
+def _check_digest(found: str, expected: str, path: Path) -> None:
+    if found != expected:
         raise ModelError(f"{show(path)} does not match its own checksum, so it was damaged; copy or train it again")
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
     sha = hashlib.sha256()
     for name in sorted(tensors):
         sha.update(name.encode())
         sha.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    if values is not None:
+        sha.update(json.dumps(values, sort_keys=True).encode())
     return sha.hexdigest()

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -29,6 +29,7 @@ from fastnst.config import (
     TrainConfig,
 )
 from fastnst.device import Device
+from fastnst.distributed import Ranks
 from fastnst.errors import DivergedError, FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
 
@@ -86,8 +87,11 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
     """Train a network to paint like one painting.
 
     The checkpoint, its resume state and a folder with metrics.jsonl, TensorBoard events and previews are written as
-    training goes, report.html at the end. Ctrl-C saves; --resume continues.
+    training goes, report.html at the end. Ctrl-C saves; --resume continues. Started by torchrun, several GPUs train one
+    network.
     """
+    first = Ranks.from_environment().first
+    talk = talk if first else replace(talk, quiet=True)
     talk.start()
     from fastnst.progress import Progress
     from fastnst.report import leave_report
@@ -103,11 +107,15 @@ def train(config: TrainConfig, *, talk: Talk = Talk()) -> int:
             progress.advance(f"{losses}, {report.images_per_second:.1f} images/s", report.images_per_second / images)
 
         try:
-            print(show(run_training(config, on_step)), flush=True)
+            path = run_training(config, on_step)
         except (DivergedError, Interrupted) as error:
-            leave_report(config, str(error))
+            if first:
+                leave_report(config, str(error))
             raise
-    leave_report(config)
+        if first:
+            print(show(path), flush=True)
+    if first:
+        leave_report(config)
     return 0
 
 

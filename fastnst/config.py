@@ -4,6 +4,7 @@ Nothing here imports torch, so that help and usage errors need no training packa
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastnst.errors import UsageError
 
 _Number = int | float
 
-Preset = Literal["base", "slim"]
+Preset = Literal["base", "slim", "fast", "tiny"]
 
 # Johnson et al. 2016.
 CONTENT_LAYERS = ("relu3_3",)
@@ -35,6 +36,15 @@ def check_range(
         lowest = f"above {low}" if above else f"at least {low}"
         highest = "" if high == math.inf else f" and at most {high}"
         raise UsageError(f"{flag} is {value} but must be {lowest}{highest}")
+
+
+def seconds(text: str) -> float:
+    """A length of time such as 90, 30m, 8h or 1h30m in seconds; UsageError if it is none."""
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}d)?(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
+    if not match or not any(match.groups()):
+        raise UsageError(f"{text!r} is not a length of time; give seconds, or for example 30m, 8h or 1h30m")
+    return sum(float(part or 0) * unit for part, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
 
 
 def _take_paths(options: object, *names: str) -> None:
@@ -62,7 +72,7 @@ class TrainOptions:
     size: int = 256
     """side of the training crops, pixels"""
     batch_size: int = 4
-    """photographs a step"""
+    """photographs a step, of each process"""
     steps: int = 2000
     """optimizer steps"""
     loss: Literal["relative", "paper"] = "relative"
@@ -85,6 +95,8 @@ class TrainOptions:
     """compile the network with torch.compile first"""
     device: Device = "auto"
     """where to train"""
+    micro_batch: int | None = None
+    """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
     seed: int = 0
     """seed of weights, order and crops"""
     init: Path | None = None
@@ -101,6 +113,7 @@ class TrainOptions:
         check_range("steps", self.steps, 1)
         check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
         check_range("workers", self.workers, 1, 256)
+        check_range("micro_batch", self.micro_batch, 1)
         check_range("held_out", self.held_out, 0, 24)
         check_range("seed", self.seed, 0, 2**63 - 1)
 
@@ -131,6 +144,8 @@ class TrainConfig(TrainOptions):
     """steps between checkpoints"""
     preview_every: int = 1000
     """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
+    time_limit: Annotated[float | None, Parameter(converter=lambda _, tokens: seconds(tokens[0].value))] = None
+    """save and stop in time before so many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
     resume: bool = False
     """continue an interrupted run of the same output"""
     overwrite: bool = False
@@ -139,6 +154,9 @@ class TrainConfig(TrainOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _take_paths(self, "output", "logdir")
+        if isinstance(self.time_limit, str):  # from Python
+            object.__setattr__(self, "time_limit", seconds(self.time_limit))
+        check_range("time_limit", self.time_limit, 0, above=True)
         check_range("style_size", self.style_size, 32, 8192)
         for weight in ("content_weight", "style_weight", "tv_weight"):
             check_range(weight, getattr(self, weight), 0)

@@ -96,14 +96,19 @@ class Photographs:
             return pixels[:, ::-1] if flip else pixels
         raise InputError(f"every picture in {show(self.folder)} turned out damaged; give usable photographs")
 
-    def batches(self, start: int, stop: int, batch_size: int, workers: int = 2) -> Iterator[np.ndarray]:
-        """uint8 (batch_size, size, size, 3) for each step from start to stop, prepared ahead by threads."""
+    def batches(
+        self, start: int, stop: int, batch_size: int, workers: int = 2, rank: int = 0, ranks: int = 1
+    ) -> Iterator[np.ndarray]:
+        """uint8 (batch_size, size, size, 3) for each step from start to stop, prepared ahead by threads.
+
+        Several ranks see the parts, in their order, of what one alone would see in a batch as large as all of theirs.
+        """
         with ThreadPoolExecutor(max(1, workers)) as pool:
             ahead: deque[list[Future[Pixels]]] = deque()
             try:
                 for step in range(start, stop):
                     while len(ahead) < 3 and step + len(ahead) < stop:
-                        first = (step + len(ahead)) * batch_size
+                        first = ((step + len(ahead)) * ranks + rank) * batch_size
                         ahead.append([pool.submit(self.crop, first + i) for i in range(batch_size)])
                     yield np.stack([crop.result() for crop in ahead.popleft()])
             finally:

@@ -1,7 +1,9 @@
 """Writing files so that nobody ever sees half of one, and checking beforehand that they can be written."""
 
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +75,26 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_write(path) as file:
         file.write(data)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that were killed while they wrote; those of the last minute may be in use."""
+    for path in folder.glob(".fastnst.*.tmp"):
+        match = re.match(r"\.fastnst\.(\d+)\.", path.name)
+        with suppress(OSError, OverflowError):
+            # On a shared disk the process may run on another machine.
+            if match and time.time() - path.stat().st_mtime > 60 and not _runs(int(match[1])):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def show(path: object) -> str:

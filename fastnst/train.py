@@ -7,11 +7,12 @@ import math
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,16 +26,21 @@ from fastnst.checkpoint import (
     previous_state,
     save_checkpoint,
     save_state,
+    state_from_bytes,
+    state_to_bytes,
 )
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.device import torch_device
-from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UsageError
-from fastnst.files import check_output, show, write_bytes
-from fastnst.image import read_picture, resize, to_array
+from fastnst.distributed import Ranks
+from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UnavailableError, UsageError
+from fastnst.files import check_output, remove_leftovers, show, write_bytes
+from fastnst.guards import Deadline, caught_signals, is_out_of_memory, only_run
+from fastnst.image import Limits, Picture, read_picture, read_size, resize, to_array
 from fastnst.logs import RunLogs, StepReport, shows_preview
-from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PerceptualLoss
+from fastnst.losses import DEFAULT_WEIGHTS, LossTerms
 from fastnst.nets import PRESETS, TransformerNet
+from fastnst.parts import PartLoss
 from fastnst.progress import Pace
 from fastnst.vgg import VGGFeatures
 
@@ -42,7 +48,7 @@ __all__ = ["StepReport", "TrainConfig", "TrainingRun", "train"]
 
 log = logging.getLogger(__name__)
 
-# A resumed run may differ from the interrupted one in these, because none of them changes a weight.
+# A resumed run may differ from the interrupted one in these, because none of them changes a weight but by rounding.
 FREE_TO_CHANGE = {
     "resume",
     "overwrite",
@@ -54,9 +60,17 @@ FREE_TO_CHANGE = {
     "credit",
     "name",
     "steps",
+    "time_limit",
+    "micro_batch",
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 FAILED_SAVES = 3  # periodic saves that may fail in a row, say on a full disk, before the run gives up
+ROLLBACKS = 3  # how often a run that diverges may go back
+CAUTION = 0.25  # times the learning rate after each: three of them cover rates up to 64 times too high
+OUT_OF_TIME = 1000  # beside the numbers of signals
+# What Pillow opens at all; it is scaled down at once, so memory is no reason to refuse it.
+_LARGEST_PAINTING = Limits(pixels=178_000_000, side=65_535, size=1 << 30)
+
+T = TypeVar("T")
 
 
 OnStep = Callable[[StepReport], None]
@@ -66,70 +80,169 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
     """Train as the config says and return the checkpoint's path; `on_step` sees every step.
 
     Checkpoints, the resume state, metrics.jsonl, TensorBoard events and previews are written as it goes. SIGINT,
-    SIGTERM and SIGUSR1 finish the step, save and raise Interrupted (SIGUSR1: return).
+    SIGTERM and SIGUSR1 finish the step, save and raise Interrupted (SIGUSR1, and a time limit: return). A loss or
+    gradient that is not finite goes back to the last good state, with a lower learning rate, up to three times. Under
+    torchrun, all processes train one network; the first one writes, and each calls its own `on_step`.
 
     Source: Johnson et al. 2016. Differs: see TransformerNet and PerceptualLoss, and the learning rate falls by default.
 
-    Raises OutputError if the output exists or cannot be written, InputError for unusable data, UsageError for a resume
-    with another config, DivergedError for a loss or gradient that is not finite.
+    Raises OutputError if the output exists, cannot be written or belongs to a run in progress, InputError for unusable
+    data, UsageError for a resume with another config, UnavailableError if not even one crop fits into memory,
+    DivergedError if going back did not help.
     """
-    _check_outputs(config)
-    device = torch_device(config.device)
-    photographs = Photographs(config.content, config.size, config.seed, config.held_out)
-    if photographs.unusable:
-        log.warning("%d of the files in %s are unusable and left out", len(photographs.unusable), show(config.content))
-    run = TrainingRun(config, device)
-    start = run.resume(photographs) if config.resume else 0
-    if not config.resume:
-        _forget_state(config)
-    logs = RunLogs(config, photographs, start)
+    deadline = Deadline(config.time_limit)
+    ranks = Ranks.from_environment()
+    device = ranks.device(torch_device(config.device))
+    with ExitStack() as stack:
+        stack.enter_context(ranks.connected(device))
+        if ranks.first:
+            output, logs = config.output, config.log_folder
+            stack.enter_context(only_run(output.with_name(f".{output.name}.lock"), show(output)))
+            stack.enter_context(only_run(logs / ".lock", show(logs)))
+            _check_outputs(config)
+            for folder in (output.parent, logs, logs / "previews"):
+                remove_leftovers(folder)
+        photographs = Photographs(config.content, config.size, config.seed, config.held_out)
+        if ranks.first:
+            _report_unusable(photographs)
+        run = TrainingRun(config, device, ranks)
+        start = run.resume(photographs) if config.resume else 0
+        if ranks.first and not config.resume:
+            _forget_state(config)
+        ranks.check_same(run.description(photographs), "options, paintings, photographs or versions of torch")
+        return _Loop(run, photographs, deadline, on_step).go(start)
 
-    def save(step: int) -> None:
-        logs.flush()  # first, so that a run killed in between has no step without its line in metrics.jsonl
-        run.save(step, photographs)
 
-    failed_saves = 0
-    batches = photographs.batches(start, config.steps, config.batch_size, config.workers)
-    with _signals() as received, logs:
-        if start == config.steps:  # the run was killed between its last resume state and the checkpoint
-            save(start)
-        pace = Pace()
+class _Loop:
+    """Steps, and what is written and decided between them."""
+
+    def __init__(self, run: "TrainingRun", photographs: Photographs, deadline: Deadline, on_step: OnStep | None):
+        self.run, self.photographs, self.deadline, self.on_step = run, photographs, deadline, on_step
+        self.config, self.ranks = run.config, run.ranks
+        self.pace = Pace()
+        self.failed_saves = 0
+        self.logs: RunLogs | None = None
+        self.good: deque[TrainState] = deque(maxlen=2)  # states to go back to
+        self.went_back = False  # to the newest of them
+
+    def go(self, step: int) -> Path:
+        config = self.config
+        with ExitStack() as stack:
+            received = stack.enter_context(caught_signals())
+            if self.ranks.first:
+                self.logs = stack.enter_context(RunLogs(config, self.photographs, step))
+            if step == config.steps:  # the run was killed between its last resume state and the checkpoint
+                self._save(step)
+            self.good.append(self.run.state(step))
+            while step < config.steps:
+                try:
+                    if stop := self._train(step, received):
+                        return stop
+                    step = config.steps
+                except NotFinite as problem:
+                    step = self._go_back(problem)
+            self._preview(config.steps)
+            if self.ranks.first:  # the checkpoint is there now; one state stays, to go on with more steps
+                previous_state(config.state_path).unlink(missing_ok=True)
+        return config.output
+
+    def _train(self, start: int, received: list[int]) -> Path | None:
+        """All steps from start on; the checkpoint's path if the run is to stop before the last."""
+        config, run, ranks = self.config, self.run, self.ranks
+        batches = self.photographs.batches(
+            start, config.steps, config.batch_size, config.workers, ranks.rank, ranks.count
+        )
+        self.pace.skip()
         for step, pixels in zip(range(start, config.steps), batches, strict=True):
             if shows_preview(step, config.preview_every):
-                logs.preview(step, run.net)
+                self._preview(step)
                 if step % config.preview_every:  # the early ones get rarer, so they say nothing about the time left
-                    pace.skip()
+                    self.pace.skip()
             terms = run.step(step, pixels)
 
-            speed = pace.tick() * config.batch_size
-            report = StepReport(step, (step + 1) * config.batch_size, *terms, run.learning_rate(step), speed)
+            images = config.batch_size * ranks.count
+            report = StepReport(step, (step + 1) * images, *terms, run.learning_rate(step), self.pace.tick() * images)
             run.recent.append(terms)
-            logs.write(report)
-            if on_step is not None:
-                on_step(report)
+            if self.logs:
+                self.logs.write(report)
+            if self.on_step is not None:
+                self.on_step(report)
 
             done = step + 1
-            if received:
-                save(done)
-                return _stopped(received[0], done, config)
+            late = done < config.steps and self.deadline.comes()
+            if stop := ranks.highest(received[0] if received else OUT_OF_TIME if late else 0):
+                self._save(done)
+                return _stopped(stop, done, config)
             if done % config.save_every == 0 or done == config.steps:
-                try:
-                    save(done)
-                    failed_saves = 0
-                except OutputError as error:
-                    failed_saves += 1
-                    if failed_saves == FAILED_SAVES or done == config.steps:
-                        raise
-                    log.warning("%s; training goes on, the last good checkpoint stays", error)
-        logs.preview(config.steps, run.net)
-    return config.output
+                self._save(done)
+        return None
+
+    def _preview(self, step: int) -> None:
+        if self.logs:
+            self.logs.preview(step, self.run.net)
+
+    def _save(self, step: int) -> None:
+        """Save, on disk and in memory; a full disk costs a save, or two, but not the last."""
+        self.good.append(self.run.state(step))
+        self.went_back = False
+        self._write(step, needed=step == self.config.steps)
+
+    def _write(self, step: int, needed: bool = False) -> None:
+        if not self.logs:
+            return
+        try:
+            with self.deadline.saving():
+                self.logs.flush()  # first, so that a run killed in between has no step without its line in metrics
+                self.run.save(step, self.photographs)
+            self.failed_saves = 0
+        except OutputError as error:
+            self.failed_saves += 1
+            if needed or self.failed_saves == FAILED_SAVES:
+                raise
+            log.warning("%s; training goes on, the last good checkpoint stays", error)
+
+    def _go_back(self, problem: "NotFinite") -> int:
+        """Return to the last good state, or the one before if that was no good either, and learn more slowly."""
+        run = self.run
+        if run.rollbacks == ROLLBACKS:
+            _give_up(problem, self.config, self.ranks)
+        if self.went_back and len(self.good) > 1:
+            self.good.pop()
+        self.went_back = True
+        state = self.good[-1]
+        step, rollbacks = int(state.values["step"]), run.rollbacks + 1
+        run.load(state)
+        run.rollbacks = rollbacks
+        if self.logs:
+            log.warning(
+                "%s; back to step %d with the learning rate times %g (%d of %d times)",
+                *(problem, step, CAUTION**rollbacks, rollbacks, ROLLBACKS),
+            )
+            self.logs.rewind(step)
+            if step:
+                self._write(step)  # or a run killed and resumed now would do the undone steps once more
+            else:
+                _forget_state(self.config)
+        return step
+
+
+class NotFinite(Exception):
+    """A step that would spoil the weights: what was found, ready for diverged.json."""
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        super().__init__(f"the loss or its gradient is not finite, or vanished, at step {details['step']}")
+        self.details = details
+
+
+class _OutOfMemory(Exception):
+    """On some rank, raised on all."""
 
 
 class TrainingRun:
-    """The network, its optimizer and everything else that changes from step to step."""
+    """The network, its optimizer and everything else that changes from step to step; the same on all ranks."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: TrainConfig, device: torch.device, ranks: Ranks | None = None) -> None:
+        self.config, self.device, self.ranks = config, device, ranks or Ranks()
         torch.manual_seed(config.seed)
         self.net = self._make_net().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
@@ -138,54 +251,146 @@ class TrainingRun:
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[tuple[float, float, float, float]] = deque(maxlen=20)
+        self.micro_batch = min(config.micro_batch or config.batch_size, config.batch_size)
+        self.rollbacks = 0
 
     def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float, float]:
-        """One optimizer step on uint8 (N, size, size, 3) crops; the weighted content, style, tv and total loss."""
-        crops = (
-            torch.from_numpy(pixels).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        )  # channels_last by layout
-        content = crops.float() / 255  # (N, 3, size, size) 0..1
-        with self._autocast():
-            terms: LossTerms = self.loss(self.painter(content), content)
+        """One optimizer step on this rank's uint8 (N, size, size, 3) crops; the weighted content, style, tv and total
+        loss, means over all ranks.
 
+        Raises NotFinite before the weights are spoiled, UnavailableError if not even one crop fits into memory.
+        """
+        values = self._gradients(torch.from_numpy(pixels))
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        self.ranks.average([*gradients, values])
+        content, style, tv, total = values.tolist()
+        self._check_finite(step, (content, style, tv, total), gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
-        values = [float(value) for value in torch.stack([*terms, terms.total]).detach().cpu()]
-        self._check_finite(step, values)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return values[0], values[1], values[2], values[3]
+        return content, style, tv, total
 
     def learning_rate(self, step: int) -> float:
         config = self.config
+        rate = config.learning_rate * CAUTION**self.rollbacks
         if config.schedule == "constant":
-            return config.learning_rate
-        return config.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
+            return rate
+        return rate * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
 
-    def save(self, step: int, photographs: Photographs) -> None:
-        """Write checkpoint and resume state, both atomically, after so many steps."""
-        config = self.config
-        moments = self.optimizer.state_dict()["state"]
-        tensors = {f"net.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
-        for index, values in moments.items():
-            tensors |= {f"adam.{index}.{name}": tensor.detach().cpu().contiguous() for name, tensor in values.items()}
-        held_out = [photographs.name(path) for path in photographs.held_out]
+    def _gradients(self, pixels: Tensor) -> Tensor:
+        """Leave the gradients of a batch, and return its losses (4,); in smaller parts when memory runs out."""
+        while True:
+            parts = torch.split(pixels, self.micro_batch)
+            try:
+                targets: Sequence[dict[str, Tensor] | None] = [None]
+                if len(parts) > 1 or self.ranks.count > 1:
+                    targets, energies = self._within_memory(partial(self._measure, parts))
+                    self.ranks.average([energies])
+                    self.loss.energies = energies
+                return self._within_memory(partial(self._accumulate, parts, targets))
+            except _OutOfMemory:
+                self.optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self.micro_batch == 1:
+                raise UnavailableError(
+                    f"one crop of {self.config.size}x{self.config.size} does not fit into the memory of "
+                    f"{self.device}; use a smaller --size, a smaller --preset, or --precision bf16"
+                )
+            self.micro_batch = (self.micro_batch + 1) // 2
+            if self.ranks.first:
+                log.warning("memory ran out; training goes on with --micro-batch %d", self.micro_batch)
+
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """The result of the work, or _OutOfMemory on all ranks if memory runs out on one."""
+        result = None
+        try:
+            result = work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # After the except block, which keeps all that the work had allocated.
+        if self.ranks.highest(result is None):
+            raise _OutOfMemory
+        return cast(T, result)
+
+    def _measure(self, parts: Sequence[Tensor]) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Content features of the parts, and the energies of the whole."""
+        with self._autocast():
+            targets = [self.loss.targets(self._to_content(part)) for part in parts]
+        count = sum(map(len, parts))
+        shares = [self.loss.measure(target) * (len(part) / count) for part, target in zip(parts, targets, strict=True)]
+        return targets, torch.stack(shares).sum(0)
+
+    def _accumulate(self, parts: Sequence[Tensor], targets: Sequence[dict[str, Tensor] | None]) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        count = sum(map(len, parts))
+        values = torch.zeros(4, device=self.device)
+        for part, target in zip(parts, targets, strict=True):
+            content = self._to_content(part)
+            with self._autocast():
+                terms: LossTerms = self.loss(self.painter(content), target or content)
+            share = len(part) / count
+            self.scaler.scale(terms.total * share).backward()  # type: ignore[no-untyped-call]
+            values += torch.stack([*terms, terms.total]).detach() * share
+        return values
+
+    def _to_content(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
+        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+    def state(self, step: int) -> TrainState:
+        """A copy of everything the run needs to go on after so many steps."""
+        tensors = {f"net.{name}": _copy(tensor) for name, tensor in self.net.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": _copy(tensor) for name, tensor in values.items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         values = {
             "step": step,
-            "config": config.to_json(),
+            "config": self.config.to_json(),
+            "ranks": self.ranks.count,
+            "rollbacks": self.rollbacks,
+            "micro_batch": self.micro_batch,
             "recent": list(self.recent),
             "scaler": self.scaler.state_dict(),
+            "painting": self.painting,
+        }
+        return TrainState(tensors, values)
+
+    def load(self, state: TrainState) -> None:
+        """Go back, or on, to where `state` was taken."""
+        tensors = state.tensors
+        self.net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam."):
+                _, index, kind = name.split(".")
+                # As the optimizer made it: another layout may round differently. A copy, since it works in place.
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+                moments.setdefault(int(index), {})[kind] = tensor.clone(memory_format=layout)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.scaler.load_state_dict(state.values["scaler"])
+        self.rollbacks = state.values["rollbacks"]
+        self.recent.clear()
+        self.recent.extend(tuple(values) for values in state.values["recent"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+    def save(self, step: int, photographs: Photographs) -> None:
+        """Write checkpoint and resume state, both atomically, after so many steps."""
+        config = self.config
+        state = self.state(step)
+        held_out = [photographs.name(path) for path in photographs.held_out]
+        found = {
             "photographs": len(photographs.files),
             "held_out": held_out,
-            "painting": self.painting,
             "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
         }
-        save_state(config.state_path, TrainState(tensors, values))
+        save_state(config.state_path, TrainState(state.tensors, state.values | found))
         save_checkpoint(config.output, self.net, self.meta(step, held_out))
 
     def meta(self, step: int, held_out: list[str]) -> CheckpointMeta:
@@ -198,7 +403,7 @@ class TrainingRun:
             train=config.to_json(),
             weights=asdict(self.loss.weights),
             steps=step,
-            images_seen=step * config.batch_size,
+            images_seen=step * config.batch_size * self.ranks.count,
             losses=dict(zip(("content", "style", "tv", "total"), means, strict=False)),
             held_out=held_out,
         )
@@ -206,49 +411,60 @@ class TrainingRun:
     def resume(self, photographs: Photographs) -> int:
         """Take over the newest valid state of an interrupted run; the step to go on with, 0 if there is none."""
         path = self.config.state_path
-        candidates = [candidate for candidate in _states(self.config) if candidate.exists()]
-        if not candidates:
+        found = self._newest_state() if self.ranks.first else None
+        data = self.ranks.share(state_to_bytes(found[1]) if found else b"")  # other ranks may not see the file
+        if not data:
             log.warning("nothing to resume at %s; training starts from the beginning", show(path))
             return 0
-        for candidate in candidates:
+        state = state_from_bytes(data, path)
+        self._check_state(state)
+        self.load(state)
+        if self.config.micro_batch is None:
+            self.micro_batch = state.values["micro_batch"]
+        if found:
+            os.replace(found[0], path)  # before the next save puts a damaged one in the place of this one
+        photographs.keep_apart(state.values.get("held_out", []))
+        now = len(photographs.files)
+        if (before := state.values.get("photographs", now)) != now:
+            log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
+        return int(state.values["step"])
+
+    def _newest_state(self) -> tuple[Path, TrainState] | None:
+        failure = None
+        for candidate in _states(self.config):
+            if not candidate.exists():
+                continue
             try:
-                state = load_state(candidate)
+                return candidate, load_state(candidate)
             except ModelError as error:
                 log.warning("%s", error)
                 failure = error
-                continue
-            step = self._restore(state)
-            os.replace(candidate, path)  # before the next save puts a damaged one in the place of this one
-            photographs.keep_apart(state.values.get("held_out", []))
-            now = len(photographs.files)
-            if (before := state.values.get("photographs", now)) != now:
-                log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
-            return step
-        raise failure
+        if failure is not None:
+            raise failure
+        return None
 
-    def _restore(self, state: TrainState) -> int:
-        _check_same(state.values["config"], self.config.to_json())
-        if state.values["painting"] != self.painting:
+    def _check_state(self, state: TrainState) -> None:
+        values = state.values
+        _check_same(values["config"], self.config.to_json())
+        if values["ranks"] != self.ranks.count:
+            raise UsageError(
+                f"the interrupted run had {values['ranks']} processes but this one has {self.ranks.count}; "
+                "start torchrun with as many, or use --overwrite to start again"
+            )
+        if values["painting"] != self.painting:
             raise UsageError(f"{show(self.config.style)} is not the painting of the interrupted run; give that one")
-        step, steps = int(state.values["step"]), self.config.steps
+        step, steps = int(values["step"]), self.config.steps
         if step > steps:
             raise UsageError(f"--steps is {steps} but the interrupted run has done {step} already; give at least that")
-        tensors = state.tensors
-        self.net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, index, kind = name.split(".")
-                # As the optimizer made it: another layout may round differently.
-                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
-                moments.setdefault(int(index), {})[kind] = tensor.contiguous(memory_format=layout)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.scaler.load_state_dict(state.values["scaler"])
-        self.recent.extend(tuple(values) for values in state.values["recent"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-        return step
+
+    def description(self, photographs: Photographs) -> str:
+        """What must be the same on all ranks."""
+        config = {name: value for name, value in self.config.to_json().items() if name not in FREE_TO_CHANGE}
+        config["steps"] = self.config.steps
+        sha = hashlib.sha256(json.dumps([config, self.painting, *map(photographs.name, photographs.files)]).encode())
+        for parameter in self.net.parameters():
+            sha.update(_copy(parameter).numpy().tobytes())
+        return sha.hexdigest()
 
     def _make_net(self) -> TransformerNet:
         config = self.config
@@ -262,50 +478,77 @@ class TrainingRun:
             net.load_state_dict(trained.state_dict())
         return net
 
-    def _make_loss(self) -> PerceptualLoss:
+    def _make_loss(self) -> PartLoss:
         config = self.config
         default = DEFAULT_WEIGHTS[config.loss]
         given = {"content": config.content_weight, "style": config.style_weight, "tv": config.tv_weight}
         weights = replace(default, **{name: value for name, value in given.items() if value is not None})
         layers = [*config.content_layers, *config.style_layers]
         features = VGGFeatures(layers, config.vgg, config.pooling).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        painting = read_picture(config.style)
-        scale = config.style_size / max(painting.size)
-        painting = resize(painting, *(max(1, round(side * scale)) for side in painting.size))
+
+        def loss_for(painting: Picture) -> PartLoss:
+            style = torch.from_numpy(to_array(painting.rgb)).to(self.device)  # (1, 3, H, W) 0..1
+            loss = PartLoss(features, style, weights, config.loss, config.content_layers, config.style_layers)
+            return loss.to(self.device)
+
+        painting = _scaled(_read_painting(config.style, config.style_size), config.style_size)
         self.painting = hashlib.sha256(painting.rgb.tobytes()).hexdigest()
-        style = torch.from_numpy(to_array(painting.rgb)).to(self.device)  # (1, 3, H, W) 0..1
-        loss = PerceptualLoss(features, style, weights, config.loss, config.content_layers, config.style_layers)
-        return loss.to(self.device)
+        while True:
+            try:
+                return self._within_memory(partial(loss_for, painting))
+            except _OutOfMemory:
+                before, size = max(painting.size), max(painting.size) * 3 // 4
+            if size < 32:
+                raise UnavailableError(
+                    f"the loss network does not fit into the memory of {self.device}; free some, or use another device"
+                )
+            painting = _scaled(painting, size)
+            if self.ranks.first:
+                log.warning("the painting does not fit into memory at %d pixels and is scaled to %d", before, size)
 
     def _autocast(self) -> Any:
         return nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, dtype=self.dtype)
 
-    def _check_finite(self, step: int, values: list[float]) -> None:
-        """Stop before a step that would spoil the weights."""
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+    def _check_finite(self, step: int, values: tuple[float, float, float, float], gradients: list[Tensor]) -> None:
         norm = float(torch.nn.utils.get_total_norm(gradients))
-        overflow = self.scaler.is_enabled() and math.isfinite(
-            values[3]
-        )  # the scaler skips such a step and lowers its scale
+        # The scaler skips such a step and lowers its scale; below 1 that is no cure.
+        overflow = self.scaler.is_enabled() and math.isfinite(values[3]) and self.scaler.get_scale() >= 1
         # A gradient of exactly zero is the end too: every pixel is stuck beyond black or white.
         if all(map(math.isfinite, values)) and ((math.isfinite(norm) and norm > 0) or overflow):
             return
-        report = {
-            "step": step,
-            **{name: repr(value) for name, value in zip(("content", "style", "tv", "total"), values, strict=True)},
-            "gradient_norm": repr(norm),
-            "lr": self.learning_rate(step),
-            "first_position": step * self.config.batch_size,
-        }
-        path = self.config.log_folder / "diverged.json"
-        try:
-            write_bytes(path, json.dumps(report, indent=2).encode())
-        except OutputError as error:
-            log.warning("%s", error)
-        raise DivergedError(
-            f"the loss or its gradient is not finite, or vanished, at step {step} (details in {show(path)}); "
-            "the last good checkpoint, if any, stays: lower --learning-rate, or use --precision fp32"
+        raise NotFinite(
+            {
+                "step": step,
+                **{name: repr(value) for name, value in zip(("content", "style", "tv", "total"), values, strict=True)},
+                "gradient_norm": repr(norm),
+                "lr": self.learning_rate(step),
+                "first_position": step * self.config.batch_size * self.ranks.count,
+            }
         )
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """On the CPU, contiguous, and never the same memory."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _read_painting(path: Path, style_size: int) -> Picture:
+    """The painting, of which a very large one is decoded no larger than needed."""
+    usual = Limits()
+    if str(path) == "-":
+        return read_picture(path)
+    height, width = read_size(path, _LARGEST_PAINTING)
+    large = height * width > usual.pixels or max(height, width) > usual.side or path.stat().st_size > usual.size
+    if not large:
+        return read_picture(path)
+    log.warning("%s has %dx%d pixels and is scaled down to %d", show(path), width, height, style_size)
+    return read_picture(path, limits=_LARGEST_PAINTING, max_size=style_size)
+
+
+def _scaled(painting: Picture, size: int) -> Picture:
+    """The painting with a longer side of so many pixels."""
+    scale = size / max(painting.size)
+    return resize(painting, *(max(1, round(side * scale)) for side in painting.size))
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -354,31 +597,34 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the first signal instead of dying of it; a second one acts at once."""
-    received: list[int] = []
-    before: dict[int, Any] = {}
-
-    def receive(number: int, _: object) -> None:
-        received.append(number)
-        for name in before:
-            signal.signal(name, signal.SIG_DFL)
-
-    try:
-        before = {number: signal.signal(number, receive) for number in SIGNALS}
-    except ValueError:  # not the main thread, where signals are somebody else's
-        pass
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _report_unusable(photographs: Photographs) -> None:
+    if not (bad := photographs.unusable):
+        return
+    named = ", ".join(f"{show(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
+    log.warning(
+        "%d of the %d files in %s are unusable and left out: %s%s",
+        *(len(bad), len(bad) + len(photographs.files) + len(photographs.held_out), show(photographs.folder)),
+        *(named, ", ... (all in bad_images.txt)" if len(bad) > 3 else ""),
+    )
 
 
-def _stopped(number: int, step: int, config: TrainConfig) -> Path:
-    message = f"stopped by {signal.Signals(number).name} after step {step} and saved; continue with --resume"
-    if number == signal.SIGUSR1:
+def _give_up(problem: NotFinite, config: TrainConfig, ranks: Ranks) -> NoReturn:
+    path = config.log_folder / "diverged.json"
+    if ranks.first:
+        try:
+            write_bytes(path, json.dumps(problem.details, indent=2).encode())
+        except OutputError as error:
+            log.warning("%s", error)
+    raise DivergedError(
+        f"{problem} (details in {show(path)}), and going back {ROLLBACKS} times did not help; "
+        "the last good checkpoint, if any, stays: lower --learning-rate, or use --precision fp32"
+    )
+
+
+def _stopped(reason: int, step: int, config: TrainConfig) -> Path:
+    name = "--time-limit" if reason == OUT_OF_TIME else signal.Signals(reason).name
+    message = f"stopped by {name} after step {step} and saved; continue with --resume"
+    if reason in (OUT_OF_TIME, signal.SIGUSR1):
         log.warning("%s", message)
         return config.output
-    raise Interrupted(message, number)
+    raise Interrupted(message, reason)

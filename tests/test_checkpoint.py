@@ -89,9 +89,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "offset beyond the file": lambda data: changed_header(data, point_beyond),
     "header is a list": lambda data: joined([1, 2], split(data)[1]),
     "header is nested deeply": lambda data: joined(b"[" * 100_000, b""),
-    "unknown numbers": lambda data: changed_header(
-        data, lambda h: h["paint.bias"].update(dtype="F8_E8M0", shape=[12])
-    ),
+    "unknown numbers": lambda data: changed_header(data, lambda h: h["paint.bias"].update(dtype="F8_E8M0", shape=[12])),
 }
 
 
@@ -126,7 +124,7 @@ def save_tensors(checkpoint: Path, tmp_path: Path) -> Callable[[dict[str, torch.
 
 
 def test_a_checkpoint_comes_back_with_its_convolutions_rounded_to_float16(tmp_path):
-    net = TransformerNet(NetConfig(channels=(4, 6, 8), blocks=2, kernel=5))
+    net = TransformerNet(NetConfig(channels=(4, 6, 8), blocks=2, kernels=(5, 3)))
     meta = CheckpointMeta(
         "custom", net.config.to_json(), {"name": "a", "credit": "é"}, {"size": 64}, {"tv": 0.1}, 7, 28
     )
@@ -311,7 +309,7 @@ def test_metadata_that_fastnst_did_not_write_is_refused(damaged, text):
         {"channels": None},
         {"blocks": 10**9},
         {"blocks": "x"},
-        {"kernel": [9]},
+        {"kernels": [9]},
         {"depth": 3},
         [],
     ],
@@ -400,7 +398,19 @@ def test_a_resume_state_with_a_foreign_header_is_refused(tmp_path, text):
         load_state(tmp_path / "a.safetensors")
 
 
-# B.2 rule 10
+def test_a_flipped_bit_in_the_values_of_a_resume_state_is_found(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_state(path, TrainState({"moment": torch.zeros(3)}, {"step": 7, "config": {"size": 64}}))
+    data = path.read_bytes()
+
+    for before, after in ((b'step\\": 7', b'step\\": 3'), (b'size\\": 64', b'size\\": 65')):
+        assert before in data
+        path.write_bytes(data.replace(before, after))
+        with pytest.raises(ModelError, match="does not match its own checksum"):
+            load_state(path)
+
+
+# release test 100
 @pytest.mark.parametrize("path", sorted((ROOT / "fastnst").glob("*.py")), ids=lambda path: path.stem)
 def test_the_package_neither_unpickles_nor_runs_text(path):
     forbidden = {"torch.load", "torch.save", "yaml.load", "os.system", "os.popen", "eval", "exec", "compile"}

@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from fastnst.cli import main
-from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range
+from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range, seconds
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets import PRESETS
@@ -102,6 +102,25 @@ def test_defaults_of_all_option_groups_are_valid():
     config()
     StylizeOptions()
     ExportOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("90", 90), ("1.5s", 1.5), ("30m", 1800), ("8h", 28_800), ("1h30m", 5400), ("1d2h", 93_600)]
+)
+def test_lengths_of_time_are_seconds(text, length):
+    assert seconds(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "h", "-5", "8 hours", "30m8h", "nan", "1e3", "0"])
+def test_a_time_limit_that_is_none_is_a_usage_error(text):
+    with pytest.raises(UsageError):
+        config(time_limit=text)
+
+
+def test_a_wrong_time_limit_exits_2_and_says_what_is_right(capsys):
+    assert main(["train", "a.jpg", "--content", "b", "-o", "c.safetensors", "--time-limit", "soon"]) == 2
+
+    assert "'soon' is not a length of time; give seconds, or for example 30m, 8h or 1h30m" in capsys.readouterr().err
 
 
 def test_paths_may_be_given_as_text_in_python():

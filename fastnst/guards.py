@@ -1,0 +1,110 @@
+"""What keeps a training run from harm: one run a folder, signals, a time limit, memory that runs out."""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastnst.errors import OutputError
+from fastnst.files import make_folder, show
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+# What torch's allocator, oneDNN and the C++ library say; only CUDA has an exception of its own.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a memory", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was all that was missing."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def only_run(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file that ends with the process, however it ends; OutputError at once if another process holds it."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    make_folder(path.parent)
+    handle = _lock(path, what)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # before it is unlocked: who gets the lock later finds that the file is no longer there
+        os.close(handle)
+        for folder in missing:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def _lock(path: Path, what: str) -> int:
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise OutputError(f"another run is writing {what}; wait for it, or choose another name") from error
+        except OSError:  # a file system without locks
+            return handle
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        os.close(handle)
+
+
+@contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Collect the first signal instead of dying of it; a second one acts at once."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        for name in before:
+            signal.signal(name, signal.SIG_DFL)
+
+    try:
+        before = {number: signal.signal(number, receive) for number in SIGNALS}
+    except ValueError:  # not the main thread, where signals are somebody else's
+        pass
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Deadline:
+    """When to stop so that everything is saved within a limit in seconds; None is no limit."""
+
+    def __init__(self, limit: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit, self.clock = limit, clock
+        self.start = self.last = clock()
+        self.longest_step = self.longest_save = 0.0
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """The block is a save."""
+        start = self.clock()
+        yield
+        self.longest_save = max(self.longest_save, self.clock() - start)
+
+    def comes(self) -> bool:
+        """To be asked after each step: whether another step and a save might end too late."""
+        now = self.clock()
+        self.longest_step = max(self.longest_step, now - self.last)
+        self.last = now
+        # Nobody knows how long a first save takes; the others may take somewhat longer than the longest so far.
+        needed = self.longest_step + max(2 * self.longest_save, 1.0)
+        return self.limit is not None and now - self.start + needed > self.limit
