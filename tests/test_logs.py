@@ -30,7 +30,7 @@ def photographs():
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return TransformerNet(NetConfig(channels=(4, 4, 4), blocks=0, kernel=3))
+    return TransformerNet(NetConfig(channels=(4, 4, 4), blocks=0, kernels=(3, 3)))
 
 
 def steps_of(folder):
@@ -69,7 +69,7 @@ def test_previews_of_a_folder_without_held_out_photos_show_two_others(config, ne
 
 
 def test_a_network_that_paints_no_numbers_leaves_no_preview(config, photographs, net):
-    torch.nn.init.constant_(net.paint[1].weight, math.nan)
+    torch.nn.init.constant_(net.paint.weight, math.nan)
     with RunLogs(config, photographs, 0) as logs:
         logs.preview(0, net)
 
