@@ -31,7 +31,7 @@ from fastnst.checkpoint import (
 )
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
-from fastnst.device import torch_device
+from fastnst.device import keep_freed_memory, torch_device
 from fastnst.distributed import Ranks
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UnavailableError, UsageError
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
@@ -243,6 +243,8 @@ class TrainingRun:
 
     def __init__(self, config: TrainConfig, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.device, self.ranks = config, device, ranks or Ranks()
+        if device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.seed)
         self.net = self._make_net().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
