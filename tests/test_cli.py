@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import signal
 import struct
@@ -46,15 +45,6 @@ def is_one_sentence(text):
 
 def every_error(kind=errors.FastnstError):
     return [kind, *(found for child in kind.__subclasses__() for found in every_error(child))]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture
