@@ -36,8 +36,8 @@ class NetConfig:
         deepest = widths and self.stride in (1, 2) and self.stride * 2 ** (len(self.channels) - 1) <= SMALLEST // 2
         if not (odd and deepest and self.blocks >= 0 and self.gain > 0):
             raise UsageError(
-                "a network needs positive widths for a resolution of at least an eighth, two odd kernels <= 15, stride 1 "
-                f"or 2, blocks >= 0 and a gain > 0, got {self}"
+                "a network needs positive widths for a resolution of at least an eighth, two odd kernels <= 15, "
+                f"stride 1 or 2, blocks >= 0 and a gain > 0, got {self}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -193,8 +193,8 @@ class TransformerNet(nn.Module):
     """Content to stylized image: (N, 3, H, W) RGB 0..1 -> the same, for any H and W of at least 16.
 
     Values may leave 0..1 by up to 0.09, so that black and white are reached with a gradient left; engines and exported
-    graphs clip. No size needs padding: each stride-2 convolution rounds up, so upsampling covers the image, and the surplus, a
-    few pixels at the right and the bottom, is cut off.
+    graphs clip. No size needs padding: each stride-2 convolution rounds up, so upsampling covers the image, and the
+    surplus, a few pixels at the right and the bottom, is cut off.
     """
 
     def __init__(self, config: NetConfig) -> None:
