@@ -120,18 +120,18 @@ class Convolution(nn.Conv2d):
 
 
 class UpConvolution(nn.Conv2d):
-    """Nearest upsampling, then a convolution: (N, i, H, W) -> (N, o, 2H, 2W), edges repeated.
+    """Bilinear upsampling, then a convolution: (N, i, H, W) -> (N, o, 2H, 2W), edges repeated.
 
-    Differs from Johnson et al. 2016, against checkerboards (Odena et al. 2016). Computed at H x W: after nearest
-    upsampling, neighbouring weights meet the same value, so their sums make smaller kernels, one for each pixel of a
-    2x2 block: four of 2x2 for one of 3x3, four of 3x3 for one of 5x5.
+    Differs from Johnson et al. 2016, against checkerboards (Odena et al. 2016); bilinear, because behind nearest
+    upsampling a slow ramp is a staircase, of which convolutions make stripes. Computed at H x W: upsampling and
+    convolution together are one smaller kernel for each pixel of a 2x2 block, four of 3x3 for one of 3x3.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
         super().__init__(inputs, outputs, kernel, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        margin = self.kernel_size[0] // 2
+        margin = self.kernel_size[0] // 2 + 1
         with torch.autocast(x.device.type, enabled=False):
             weight = _block_kernels(self.weight)
             bias = None if self.bias is None else self.bias.repeat_interleave(4)
@@ -142,11 +142,15 @@ class UpConvolution(nn.Conv2d):
 
 
 def _block_kernels(weight: Tensor) -> Tensor:
-    """(o, i, k, k) -> (4o, i, (k + 1) / 2, (k + 1) / 2), in the order of pixel_shuffle."""
+    """(o, i, k, k) -> (4o, i, (k + 3) / 2, (k + 3) / 2), in the order of pixel_shuffle."""
+    # Bilinear upsampling is nearest upsampling, smoothed with 1/4, 1/2, 1/4.
+    weight = (F.pad(weight, (0, 2)) + 2 * F.pad(weight, (1, 1)) + F.pad(weight, (2, 0))) / 4
+    weight = (F.pad(weight, (0, 0, 0, 2)) + 2 * F.pad(weight, (0, 0, 1, 1)) + F.pad(weight, (0, 0, 2, 0))) / 4
     o, i, k, _ = weight.shape
     small = (k + 1) // 2
     kernels = [
-        # The first pixel adds weights 0 and 1, 2 and 3, ...; the second 0, 1 and 2, 3 and 4, ...
+        # After nearest upsampling, neighbouring weights meet the same value and can be summed: for the first pixel
+        # weights 0 and 1, 2 and 3, ...; for the second 0, 1 and 2, 3 and 4, ...
         F.pad(weight, (column, 1 - column, row, 1 - row)).reshape(o, i, small, 2, small, 2).sum((3, 5))
         for row in (0, 1)
         for column in (0, 1)

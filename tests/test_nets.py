@@ -59,17 +59,26 @@ def test_pictures_of_a_batch_do_not_influence_each_other():
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
-def test_upconvolution_is_nearest_upsampling_and_a_convolution(kernel):
+def test_upconvolution_is_bilinear_upsampling_and_a_convolution(kernel):
     torch.manual_seed(0)
     layer = UpConvolution(3, 4, kernel, bias=True).double()
     x = torch.randn(2, 3, 9, 11, dtype=torch.float64)
 
-    edge = (kernel // 2 + 1) // 2  # repeated before upsampling
-    upsampled = F.interpolate(F.pad(x, [edge] * 4, mode="replicate"), scale_factor=2.0, mode="nearest")
+    edge = kernel  # repeated before upsampling, more than enough
+    upsampled = F.interpolate(F.pad(x, [edge] * 4, mode="replicate"), scale_factor=2.0, mode="bilinear")
     expected = F.conv2d(upsampled, layer.weight, layer.bias)
     surplus = 2 * edge - kernel // 2
     expected = expected[..., surplus : surplus + 18, surplus : surplus + 22]
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_upconvolution_makes_no_stripes_of_a_ramp():
+    layer = UpConvolution(1, 1, 3, bias=False)
+    ramp = torch.arange(12.0).repeat(12, 1)[None, None]
+
+    steps = layer(ramp)[0, 0, :, 4:-4].diff(dim=1)
+
+    torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
