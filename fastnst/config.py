@@ -17,7 +17,7 @@ from fastnst.errors import UsageError
 
 _Number = int | float
 
-Preset = Literal["base", "slim", "fast", "tiny"]
+Preset = Literal["base", "fast", "tiny"]
 
 # Johnson et al. 2016.
 CONTENT_LAYERS = ("relu3_3",)
@@ -68,7 +68,7 @@ class TrainOptions:
     """folder of photographs to train on, searched recursively"""
 
     preset: Preset = "base"
-    """network: base as in the paper, slim with half its widths"""
+    """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
     size: int = 256
     """side of the training crops, pixels"""
     batch_size: int = 4

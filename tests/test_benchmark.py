@@ -65,7 +65,7 @@ def test_plain_network_is_as_large_and_paints_as_large(preset):
     sizes = [sorted(parameter.numel() for parameter in net.parameters()) for net in (plain, ours)]
     assert sizes[0] == sizes[1]
     assert plain(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
-    assert multiply_adds(plain, 64, 64) > multiply_adds(ours, 64, 64)
+    assert multiply_adds(plain, 64, 64) >= multiply_adds(ours, 64, 64)
     assert {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d)} == {nn.InstanceNorm2d}
 
 
@@ -77,21 +77,21 @@ def test_no_rounds_are_wrong_usage(kind):
 
 def test_training_is_compared_with_a_plain_loop_and_loading_with_cached_crops():
     rounds = []
-    options = TrainBenchmark(preset="slim", size=32, batch_size=1, rounds=1, content=PHOTOS, device="cpu")
+    options = TrainBenchmark(preset="tiny", size=32, batch_size=1, rounds=1, content=PHOTOS, device="cpu")
 
     found = benchmark_train(options, rounds.append)
 
     assert rounds == [0, 1]
     assert [speed.name for speed in found.speeds] == [
         "plain base",
-        "plain slim",
-        "fastnst slim",
+        "plain tiny",
+        "fastnst tiny",
         "cached crops",
         "photographs",
     ]
     assert [(one.name, one.reference) for one in found.ratios] == [
-        ("fastnst slim", "plain base"),
-        ("fastnst slim", "plain slim"),
+        ("fastnst tiny", "plain base"),
+        ("fastnst tiny", "plain tiny"),
         ("photographs", "cached crops"),
     ]
     assert all(speed.fastest <= speed.seconds <= speed.slowest for speed in found.speeds)
@@ -99,19 +99,19 @@ def test_training_is_compared_with_a_plain_loop_and_loading_with_cached_crops():
 
 
 def test_painting_is_compared_in_both_engines():
-    (found,) = benchmark_stylize(StylizeBenchmark(size=(32,), preset=("slim",), rounds=1, device="cpu"))
+    (found,) = benchmark_stylize(StylizeBenchmark(size=(32,), preset=("tiny",), rounds=1, device="cpu"))
 
-    names = ["base torch", "base onnx", "slim torch", "slim onnx"]
+    names = ["base torch", "base onnx", "tiny torch", "tiny onnx"]
     assert [speed.name for speed in found.speeds] == names
     assert [(one.name, one.reference) for one in found.ratios] == [
         ("base onnx", "base torch"),
-        ("slim torch", "base torch"),
-        ("slim onnx", "base onnx"),
-        ("slim onnx", "base torch"),
+        ("tiny torch", "base torch"),
+        ("tiny onnx", "base onnx"),
+        ("tiny onnx", "base torch"),
     ]
     sizes = found.setting["networks"]
-    assert sizes["slim"]["parameters"] < sizes["base"]["parameters"]
-    assert sizes["slim"]["multiply_adds"] < sizes["base"]["multiply_adds"]
+    assert sizes["tiny"]["parameters"] < sizes["base"]["parameters"]
+    assert sizes["tiny"]["multiply_adds"] < sizes["base"]["multiply_adds"]
 
 
 def test_command_prints_numbers_or_json(capsys):

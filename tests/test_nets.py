@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from fastnst.errors import InputError, UsageError
-from fastnst.nets import PRESETS, InstanceNorm, NetConfig, TransformerNet, UpConvolution, check_size
+from fastnst.nets import PRESETS, InstanceNorm, NetConfig, TransformerNet, UpConvolution, check_size, even_out
 
 NARROW = NetConfig(channels=(4, 6, 8), blocks=1)
 
@@ -79,6 +79,22 @@ def test_upconvolution_makes_no_stripes_of_a_ramp():
     steps = layer(ramp)[0, 0, :, 4:-4].diff(dim=1)
 
     torch.testing.assert_close(steps, steps[:1, :1].expand_as(steps))
+
+
+def test_steps_of_eight_bits_are_evened_out():
+    ramp = torch.linspace(80, 90, 200).expand(1, 3, 32, 200)
+
+    evened = even_out(ramp.round() / 255) * 255
+
+    assert float((evened - ramp)[..., 17:-17].abs().max()) < 0.1
+    assert float((ramp.round() - ramp).abs().max()) > 0.49
+
+
+def test_what_can_be_seen_is_hardly_touched():
+    image = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+
+    assert float((even_out(image) - image).abs().max()) <= 2 / 255 + 1e-6
+    torch.testing.assert_close(even_out(image * 0 + 0.3), image * 0 + 0.3)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

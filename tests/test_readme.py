@@ -10,7 +10,7 @@ from conftest import PAINTINGS, PHOTOS, ROOT, Run
 
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 # Three steps on small crops instead of an evening's training.
-QUICK = shlex.split("--steps 3 --size 48 --batch-size 2 --preset slim --style-size 96 --precision fp32")
+QUICK = shlex.split("--steps 3 --size 48 --batch-size 2 --preset fast --style-size 96 --precision fp32")
 
 
 def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
             if words[0] == "cat":
                 stdin, words = Path(words[1]).read_bytes(), words[3 : words.index(">")]
             assert words.pop(0) == "fastnst", line
-            result = fastnst(*words, *(QUICK if words[0] == "train" else ()), stdin=stdin)
+            result = fastnst(*words, *(QUICK if words[0] in ("train", "sweep") else ()), stdin=stdin)
             assert result.returncode == 0, f"{line}\n{result.stderr.decode()}"
             ran += 1
 
@@ -50,5 +50,5 @@ def test_readme_names_every_command_and_file_it_links_to() -> None:
 
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).is_file(), target
-    for command in ("train", "stylize", "styles", "sheet", "export", "info"):
+    for command in ("train", "sweep", "stylize", "styles", "sheet", "export", "evaluate", "benchmark", "info"):
         assert f"fastnst {command}" in text

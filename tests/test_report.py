@@ -92,7 +92,7 @@ def config(material, tmp_path_factory):
         material / "painting.png",
         content=material / "photos",
         output=tmp_path_factory.mktemp("run") / "style.safetensors",
-        preset="slim",
+        preset="tiny",
         size=32,
         batch_size=1,
         steps=12,
@@ -246,7 +246,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_interrupted_run_leaves_a_report_too(config, tmp_path):
-    given = ["train", config.style, "--content", config.content, "-o", "a.safetensors", "--preset", "slim"]
+    given = ["train", config.style, "--content", config.content, "-o", "a.safetensors", "--preset", "tiny"]
     given += ["--size", "32", "--batch-size", "1", "--style-size", "64", "--steps", "9", "--device", "cpu"]
 
     done = subprocess.run(

@@ -43,7 +43,7 @@ def config(material, tmp_path):
         material / "painting.png",
         content=material / "photos",
         output=tmp_path / "sheet.png",
-        preset="slim",
+        preset="tiny",
         size=32,
         batch_size=1,
         steps=3,
@@ -84,7 +84,7 @@ def test_every_combination_is_a_run_with_the_other_options_of_train(config):
 
     assert [(run.style_weight, run.tv_weight) for run in runs] == [(1, 0), (1, 0.5), (4, 0), (4, 0.5)]
     assert {run.content_weight for run in runs} == {None}
-    assert {(run.learning_rate, run.preset, run.style_size) for run in runs} == {(0.01, "slim", 64)}
+    assert {(run.learning_rate, run.preset, run.style_size) for run in runs} == {(0.01, "tiny", 64)}
     assert runs[1].output == config.output.parent / "sheet" / "style-weight-1-tv-weight-0.5-style-size-64.safetensors"
     assert len({run.output for run in runs}) == 4
 
@@ -96,7 +96,7 @@ def test_value_given_twice_is_one_run(config):
 def test_runs_start_from_the_default_style_if_it_is_of_their_preset(config):
     style = bundled_style(DEFAULT_STYLE)
 
-    for preset in ("base", "slim"):
+    for preset in ("base", "tiny"):
         inits = {run.init for run in plan_runs(replace(config, preset=preset))}
         assert inits == {style.checkpoint if preset == style.preset else None}
 
@@ -174,7 +174,7 @@ def test_command_takes_lists_with_commas_and_prints_the_sheet(config, material, 
         "--size",
         "32",
     ]
-    given += ["--style-size", "64", "--steps", "1", "--batch-size", "1", "--preset", "slim", "--photo", photo, "-q"]
+    given += ["--style-size", "64", "--steps", "1", "--batch-size", "1", "--preset", "tiny", "--photo", photo, "-q"]
 
     assert main([os.fspath(word) for word in given]) == 0
 

@@ -68,7 +68,7 @@ def configure(material: Path) -> Configure:
     def make(output: Path, **options: object) -> TrainConfig:
         small = {
             "content": material / "photos",
-            "preset": "slim",
+            "preset": "tiny",
             "size": 32,
             "batch_size": 2,
             "steps": STEPS,
@@ -208,7 +208,7 @@ def test_checkpoint_says_how_it_was_made(configure, finished):
     meta = load_checkpoint(finished)[1]
 
     assert meta.train == configure(finished).to_json()
-    assert meta.preset == "slim"
+    assert meta.preset == "tiny"
     assert meta.style["name"] == "style"
     assert meta.weights == vars(DEFAULT_WEIGHTS["relative"])
     assert meta.steps == STEPS
@@ -285,7 +285,7 @@ def test_init_starts_from_the_weights_of_another_checkpoint(configure, finished,
 
 
 def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
-    with pytest.raises(UsageError, match="slim network, not base; use --preset slim") as caught:
+    with pytest.raises(UsageError, match="tiny network, not base; use --preset tiny") as caught:
         train(configure(output, preset="base", init=finished))
 
     assert caught.value.exit_status == 2
@@ -853,7 +853,7 @@ from fastnst.train import TrainConfig, TrainingRun
 
 torch.set_num_threads(1)
 size, batch, spare = map(int, sys.argv[4:])
-config = TrainConfig(Path(sys.argv[1]), content=Path(sys.argv[2]), output=Path(sys.argv[3]), preset="slim", size=size,
+config = TrainConfig(Path(sys.argv[1]), content=Path(sys.argv[2]), output=Path(sys.argv[3]), preset="tiny", size=size,
     batch_size=batch, precision="fp32", device="cpu")
 run = TrainingRun(config, torch.device("cpu"))
 small = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)

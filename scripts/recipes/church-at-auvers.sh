@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# How the bundled style church-at-auvers was made, from the root of the checkout: scripts/recipes/church-at-auvers.sh PHOTOS PAINTINGS
+set -euo pipefail
+photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+
+fastnst train "$paintings/van-gogh-the-church-at-auvers.jpg" --content "$photos" -o runs/church-at-auvers.safetensors \
+    --preset fast --init checkpoints/great-wave.safetensors --steps 300 --held-out 12 \
+    --credit "Vincent van Gogh, The Church at Auvers, 1890. Public domain"
+python scripts/recipes/ship.py church-at-auvers

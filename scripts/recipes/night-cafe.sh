@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# How the bundled style night-cafe was made, from the root of the checkout: scripts/recipes/night-cafe.sh PHOTOS PAINTINGS
+set -euo pipefail
+photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+
+fastnst train "$paintings/van-gogh-the-night-cafe.jpg" --content "$photos" -o runs/night-cafe.safetensors \
+    --preset fast --init checkpoints/great-wave.safetensors --steps 300 --held-out 12 \
+    --credit "Vincent van Gogh, The Night Cafe, 1888. Public domain"
+python scripts/recipes/ship.py night-cafe

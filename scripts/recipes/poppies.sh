@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# How the bundled style poppies was made, from the root of the checkout: scripts/recipes/poppies.sh PHOTOS PAINTINGS
+set -euo pipefail
+photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+
+fastnst train "$paintings/hokusai-poppies.jpg" --content "$photos" -o runs/poppies.safetensors \
+    --preset fast --init checkpoints/great-wave.safetensors --steps 300 --held-out 12 \
+    --credit "Katsushika Hokusai, Poppies, c. 1833. Public domain"
+python scripts/recipes/ship.py poppies
