@@ -23,7 +23,7 @@ from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLos
 from fastnst.nets import TransformerNet
 from fastnst.onnx_file import read_onnx
 from fastnst.optimize import descend
-from fastnst.train import pick_precision
+from fastnst.train import pick_precision, read_painting
 from fastnst.vgg import Pooling, VGGFeatures
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
@@ -260,9 +260,7 @@ def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> P
     """
     layers = [*settings.content_layers, *settings.style_layers]
     features = VGGFeatures(layers, settings.vgg, settings.pooling).to(memory_format=torch.channels_last)
-    picture = read_picture(painting)
-    scale = settings.style_size / max(picture.size)
-    picture = resize(picture, *(max(1, round(side * scale)) for side in picture.size))
+    picture = read_painting(painting, settings.style_size)
     loss = PerceptualLoss(
         features.to(device),
         torch.from_numpy(to_array(picture.rgb)).to(device),

@@ -493,7 +493,7 @@ class TrainingRun:
             loss = PartLoss(features, style, weights, config.loss, config.content_layers, config.style_layers)
             return loss.to(self.device)
 
-        painting = _scaled(_read_painting(config.style, config.style_size), config.style_size)
+        painting = read_painting(config.style, config.style_size)
         self.painting = hashlib.sha256(painting.rgb.tobytes()).hexdigest()
         while True:
             try:
@@ -534,17 +534,20 @@ def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _read_painting(path: Path, style_size: int) -> Picture:
-    """The painting, of which a very large one is decoded no larger than needed."""
+def read_painting(path: Path, size: int) -> Picture:
+    """A painting with a longer side of `size` pixels, as the loss sees it; a very large one is no error.
+
+    Raises InputError if it is unusable.
+    """
     usual = Limits()
     if str(path) == "-":
-        return read_picture(path)
+        return _scaled(read_picture(path), size)
     height, width = read_size(path, _LARGEST_PAINTING)
     large = height * width > usual.pixels or max(height, width) > usual.side or path.stat().st_size > usual.size
     if not large:
-        return read_picture(path)
-    log.warning("%s has %dx%d pixels and is scaled down to %d", show(path), width, height, style_size)
-    return read_picture(path, limits=_LARGEST_PAINTING, max_size=style_size)
+        return _scaled(read_picture(path), size)
+    log.warning("%s has %dx%d pixels and is scaled down to %d", show(path), width, height, size)
+    return _scaled(read_picture(path, limits=_LARGEST_PAINTING, max_size=size), size)
 
 
 def _scaled(painting: Picture, size: int) -> Picture:
