@@ -17,7 +17,7 @@ from fastnst.files import make_folder, show
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 # What torch's allocator, oneDNN and the C++ library say; only CUDA has an exception of its own.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a memory", "bad_alloc")
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a ", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,10 +16,10 @@ from fastnst.styles import DEFAULT_STYLE, bundled_names, bundled_style, bundled_
 UNSAFE_NAMES = ["../../etc/passwd", "a/b", "A", "a" * 65, "a" * 300, "a\0b", "", ".", "..", "-a", "a b", "~", "\udcff"]
 
 
-def test_there_are_at_least_three_styles_and_the_default_is_one_of_them():
+def test_there_are_at_least_ten_styles_and_the_default_is_one_of_them():
     names = bundled_names()
 
-    assert len(names) >= 3
+    assert len(names) >= 10
     assert names == sorted(set(names))
     assert DEFAULT_STYLE in names
 
@@ -34,6 +34,7 @@ def test_every_style_has_three_files_a_credit_and_its_own_name():
         assert style.credit.strip()
         assert meta["style"] == {"name": style.name, "credit": style.credit}
         assert meta["preset"] == style.preset
+        assert (ROOT / "scripts" / "recipes" / f"{style.name}.sh").is_file()
 
 
 def bytes_of_header(path: Path) -> str:

@@ -575,7 +575,7 @@ def test_full_disk_costs_previews_and_says_so_once_and_never_the_run(configure, 
 def test_third_failed_save_in_a_row_ends_the_run(configure, output, full_disk, caplog):
     def fill(report: StepReport) -> None:
         if report.step == 4:
-            full_disk(1_000_000)
+            full_disk(100_000)
 
     with pytest.raises(OutputError) as caught:
         train(configure(output, steps=40), fill)
@@ -592,7 +592,7 @@ def test_third_failed_save_in_a_row_ends_the_run(configure, output, full_disk, c
 # release test 86
 def test_final_save_that_fails_is_an_error_at_once(configure, output, full_disk):
     with pytest.raises(OutputError):
-        train(configure(output, steps=3), lambda _: full_disk(1_000_000))
+        train(configure(output, steps=3), lambda _: full_disk(100_000))
 
     assert not output.exists()
 
@@ -879,9 +879,11 @@ def starved(config: TrainConfig, *numbers: int) -> str:
 
 
 def test_memory_that_runs_out_halves_the_micro_batch(configure, output):
-    micro_batch, *terms = starved(configure(output), 128, 8, 400).split()
+    # How much a step takes differs between processors, so less and less is left until it does not fit.
+    said = (starved(configure(output), 128, 8, spare) for spare in range(400, 100, -30))
+    micro_batch, *terms = next(words for words in map(str.split, said) if words[0] != "8")
 
-    assert int(micro_batch) in (1, 2, 4)
+    assert micro_batch in ("1", "2", "4")
     assert all(np.isfinite(float(term)) for term in terms)
 
 
