@@ -51,8 +51,8 @@ def onnx_providers(device: Device) -> list[str]:
     return ["CPUExecutionProvider"]
 
 
-def keep_freed_memory() -> None:
-    """Let the C library hand freed memory out again instead of returning it to the system.
+def keep_freed_memory(keep: bool = True) -> None:
+    """Let the C library hand freed memory out again instead of returning it to the system, or return it from now on.
 
     glibc gives every large block back at once, and a training step, which asks for the same blocks again, then spends
     a sixth of its time on new pages. Elsewhere than on Linux with glibc this does nothing.
@@ -60,6 +60,9 @@ def keep_freed_memory() -> None:
     if not sys.platform.startswith("linux"):
         return
     library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        for option, value in ((M_TRIM_THRESHOLD, 2_000_000_000), (M_MMAP_MAX, 0)):
-            library.mallopt(option, value)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return
+    library.mallopt(M_TRIM_THRESHOLD, 2_000_000_000 if keep else 128 << 10)
+    library.mallopt(M_MMAP_MAX, 0 if keep else 65_536)
+    if not keep:
+        library.malloc_trim(0)

@@ -295,6 +295,8 @@ class TrainingRun:
                 self.optimizer.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            else:
+                keep_freed_memory(False)  # kept blocks lie in pieces
             if self.micro_batch == 1:
                 raise UnavailableError(
                     f"one crop of {self.config.size}x{self.config.size} does not fit into the memory of "

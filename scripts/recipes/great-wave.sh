@@ -4,6 +4,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
 
 fastnst train "$paintings/hokusai-the-great-wave.jpg" --content "$photos" -o runs/great-wave.safetensors \
-    --preset fast --steps 1200 --held-out 12 \
+    --preset fast --steps 800 \
+    --held-out 12 \
     --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
 python scripts/recipes/ship.py great-wave

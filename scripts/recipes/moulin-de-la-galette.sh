@@ -4,6 +4,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
 
 fastnst train "$paintings/renoir-moulin-de-la-galette.jpg" --content "$photos" -o runs/moulin-de-la-galette.safetensors \
-    --preset fast --init checkpoints/great-wave.safetensors --steps 300 --held-out 12 \
+    --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
+    --held-out 12 \
     --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"
 python scripts/recipes/ship.py moulin-de-la-galette

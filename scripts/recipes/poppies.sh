@@ -4,6 +4,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
 
 fastnst train "$paintings/hokusai-poppies.jpg" --content "$photos" -o runs/poppies.safetensors \
-    --preset fast --init checkpoints/great-wave.safetensors --steps 300 --held-out 12 \
+    --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
+    --held-out 12 \
     --credit "Katsushika Hokusai, Poppies, c. 1833. Public domain"
 python scripts/recipes/ship.py poppies
