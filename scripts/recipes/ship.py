@@ -13,8 +13,14 @@ from fastnst.image import Picture, read_picture, resize, write_picture
 from fastnst.sheet import arrange
 from fastnst.stylize import Stylizer
 
-# An animal, a building, a landscape, a night, much detail, a flat sky.
-PHOTOS = ("red-panda", "castle", "great-wallof-china", "memorial-at-night", "reims-cathedral", "eiffel-tower")
+PHOTOS = {
+    "animal": "red-panda",
+    "building": "castle",
+    "landscape": "great-wallof-china",
+    "night": "memorial-at-night",
+    "detail": "reims-cathedral",
+    "flat sky": "eiffel-tower",
+}
 SIDE = 320  # pixels
 
 
@@ -25,13 +31,13 @@ def ship(name: str) -> None:
     export(checkpoint, onnx, ExportOptions(overwrite=True))
     stylizer = Stylizer.open(onnx)
     tiles = []
-    for photo in PHOTOS:
+    for label, photo in PHOTOS.items():
         content = read_picture(Path("examples/photos") / f"{photo}.jpg")
         height, width = content.size
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         middle = resize(Picture(content.rgb[top : top + side, left : left + side]), SIDE, SIDE)
-        tiles.append((photo.replace("-", " "), stylizer.paint(middle)))
+        tiles.append((label, stylizer.paint(middle)))
     write_picture(arrange(tiles), preview, quality=82)
 
 
