@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style church-at-auvers was made, from the root of the checkout: scripts/recipes/church-at-auvers.sh PHOTOS PAINTINGS
+# How the bundled style church-at-auvers was made, from the root of the checkout: scripts/recipes/church-at-auvers.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/van-gogh-the-church-at-auvers.jpg" --content "$photos" -o runs/church-at-auvers.safetensors \
+fastnst train examples/paintings/church-at-auvers.jpg --content "$photos" -o runs/church-at-auvers.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Vincent van Gogh, The Church at Auvers, 1890. Public domain"

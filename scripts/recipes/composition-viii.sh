@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style composition-viii was made, from the root of the checkout: scripts/recipes/composition-viii.sh PHOTOS PAINTINGS
+# How the bundled style composition-viii was made, from the root of the checkout: scripts/recipes/composition-viii.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/kandinsky-composition-viii.jpg" --content "$photos" -o runs/composition-viii.safetensors \
+fastnst train examples/paintings/composition-viii.jpg --content "$photos" -o runs/composition-viii.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Wassily Kandinsky, Composition VIII, 1923. Public domain"

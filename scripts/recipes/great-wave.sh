@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style great-wave was made, from the root of the checkout: scripts/recipes/great-wave.sh PHOTOS PAINTINGS
+# How the bundled style great-wave was made, from the root of the checkout: scripts/recipes/great-wave.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/hokusai-the-great-wave.jpg" --content "$photos" -o runs/great-wave.safetensors \
+fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/great-wave.safetensors \
     --preset fast --steps 800 \
     --held-out 12 \
     --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"

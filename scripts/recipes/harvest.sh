@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style harvest was made, from the root of the checkout: scripts/recipes/harvest.sh PHOTOS PAINTINGS
+# How the bundled style harvest was made, from the root of the checkout: scripts/recipes/harvest.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/van-gogh-harvest.jpg" --content "$photos" -o runs/harvest.safetensors \
+fastnst train examples/paintings/harvest.jpg --content "$photos" -o runs/harvest.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Vincent van Gogh, Harvest at La Crau, 1888. Public domain"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style moulin-de-la-galette was made, from the root of the checkout: scripts/recipes/moulin-de-la-galette.sh PHOTOS PAINTINGS
+# How the bundled style moulin-de-la-galette was made, from the root of the checkout: scripts/recipes/moulin-de-la-galette.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/renoir-moulin-de-la-galette.jpg" --content "$photos" -o runs/moulin-de-la-galette.safetensors \
+fastnst train examples/paintings/moulin-de-la-galette.jpg --content "$photos" -o runs/moulin-de-la-galette.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"

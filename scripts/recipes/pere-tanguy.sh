@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style pere-tanguy was made, from the root of the checkout: scripts/recipes/pere-tanguy.sh PHOTOS PAINTINGS
+# How the bundled style pere-tanguy was made, from the root of the checkout: scripts/recipes/pere-tanguy.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/van-gogh-portrait-of-pere-tanguy.jpg" --content "$photos" -o runs/pere-tanguy.safetensors \
+fastnst train examples/paintings/pere-tanguy.jpg --content "$photos" -o runs/pere-tanguy.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the bundled style poppies was made, from the root of the checkout: scripts/recipes/poppies.sh PHOTOS PAINTINGS
+# How the bundled style poppies was made, from the root of the checkout: scripts/recipes/poppies.sh PHOTOS
 set -euo pipefail
-photos=${1:?give a folder of photographs} paintings=${2:?give the folder of paintings}
+photos=${1:?give a folder of photographs}
 
-fastnst train "$paintings/hokusai-poppies.jpg" --content "$photos" -o runs/poppies.safetensors \
+fastnst train examples/paintings/poppies.jpg --content "$photos" -o runs/poppies.safetensors \
     --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 450 --style-weight 3 --learning-rate 0.002 \
     --held-out 12 \
     --credit "Katsushika Hokusai, Poppies, c. 1833. Public domain"
