@@ -20,6 +20,7 @@ from fastnst.files import show
 from fastnst.image import Limits, Pixels, read_picture, read_size
 
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
+KEPT = 1 << 29  # bytes of decoded photos that stay in memory
 _LIMITS = Limits(smallest=16)
 
 
@@ -39,6 +40,8 @@ class Photographs:
     files: list[Path] = field(init=False)
     held_out: list[Path] = field(init=False, default_factory=list)
     unusable: dict[Path, str] = field(init=False)
+    _kept: dict[Path, Image.Image] = field(init=False, repr=False, default_factory=dict)
+    _room: int = field(init=False, repr=False, default=KEPT)
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
@@ -82,11 +85,10 @@ class Photographs:
             if path in self.unusable:
                 continue
             try:
-                picture = read_picture(path, limits=_LIMITS, short_side=round(self.size * zoom))
+                image = self._decoded(path)
             except FastnstError as error:
                 self.unusable[path] = str(error)
                 continue
-            image = Image.fromarray(picture.rgb)
             side = min(image.size) / max(1.0, zoom)
             left, top = x * (image.width - side), y * (image.height - side)
             box = (left, top, left + side, top + side)
@@ -95,6 +97,19 @@ class Photographs:
             )
             return pixels[:, ::-1] if flip else pixels
         raise InputError(f"every picture in {show(self.folder)} turned out damaged; give usable photographs")
+
+    def _decoded(self, path: Path) -> Image.Image:
+        """A photo, scaled to what the smallest crop needs or up to twice that; the first ones stay in memory."""
+        if (image := self._kept.get(path)) is None:
+            side = round(self.size * LARGEST_SCALE)
+            picture = read_picture(path, limits=_LIMITS, short_side=side)
+            image = Image.fromarray(picture.rgb)
+            if (times := min(image.size) // side) > 1:
+                image = image.reduce(times)
+            if self._room > 0:
+                self._room -= image.width * image.height * 3
+                self._kept[path] = image
+        return image
 
     def batches(
         self, start: int, stop: int, batch_size: int, workers: int = 2, rank: int = 0, ranks: int = 1

@@ -334,9 +334,11 @@ class TrainingRun:
         for part, target in zip(parts, targets, strict=True):
             content = self._to_content(part)
             with self._autocast():
-                terms: LossTerms = self.loss(self.painter(content), target or content)
+                stylized = self.painter(content)
+                terms: LossTerms = self.loss(stylized, target or content)
+                grid = self.loss.grid(stylized)
             share = len(part) / count
-            self.scaler.scale(terms.total * share).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale((terms.total + grid) * share).backward()  # type: ignore[no-untyped-call]
             values += torch.stack([*terms, terms.total]).detach() * share
         return values
 

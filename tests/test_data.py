@@ -70,6 +70,17 @@ def test_photos_are_found_in_nested_folders_without_classes(tmp_path):
     assert photographs.unusable == {}
 
 
+def test_photos_that_no_longer_fit_into_memory_are_decoded_again_to_the_same_crops(noisy_photos, monkeypatch):
+    kept = Photographs(noisy_photos, SIZE, seed=0)
+    monkeypatch.setattr(kept, "_room", 2 * 64 * 64 * 3)  # two of the five
+    everything = Photographs(noisy_photos, SIZE, seed=0)
+
+    crops = [kept.crop(position) for position in range(15)]
+
+    assert len(kept._kept) == 2
+    np.testing.assert_array_equal(crops, [everything.crop(position) for position in range(15)])
+
+
 def test_names_mean_nothing_and_bytes_everything(tmp_path):
     save_plain(tmp_path / "photo.png", (1, 2, 3)).rename(tmp_path / "photo.txt")
     (tmp_path / "notes.jpg").write_text("not a picture")

@@ -1,10 +1,20 @@
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastnst.errors import UsageError
-from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss, gram_matrix, roughness, total_variation
+from fastnst.losses import (
+    DEFAULT_WEIGHTS,
+    LossWeights,
+    PerceptualLoss,
+    gram_matrix,
+    grid_energy,
+    roughness,
+    total_variation,
+)
 from fastnst.vgg import BUNDLED, VGGFeatures
 
 CONTENT = ("relu2_2",)
@@ -241,3 +251,35 @@ def test_weight_that_is_negative_or_not_finite_is_a_usage_error(name, value):
 
     with pytest.raises(UsageError, match=f"{name} weight must be zero or more"):
         perceptual_loss(picture(0), weights)
+
+
+def wave(rows: float, columns: float, side: int = 96) -> Tensor:
+    """A wave of amplitude 0.1 that repeats so often a pixel in each direction, as (1, 3, side, side)."""
+    at = torch.arange(side)
+    phase = 2 * math.pi * (rows * at[:, None] + columns * at) + 1
+    return (0.5 + 0.1 * phase.cos()).expand(1, 3, -1, -1)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 1 / 4), (1 / 4, 0), (1 / 4, 1 / 4), (-1 / 4, 1 / 4)])
+def test_grid_energy_of_a_wave_of_four_pixels_is_its_squared_amplitude(rows, columns):
+    torch.testing.assert_close(grid_energy(wave(rows, columns)), torch.tensor(0.01), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (0, 1 / 3), (1 / 6, 0), (1 / 8, 1 / 4), (0, 1 / 2)])
+def test_grid_energy_of_other_waves_is_nothing(rows, columns):
+    assert grid_energy(wave(rows, columns)) < 0.01 / 1000
+
+
+def test_grid_energy_of_noise_is_a_hundredth_of_its_variance():
+    noise = torch.randn(4, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+
+    # Expected: for each direction 4 / (sum of the window's weights)^2 * sum of their squares = 4 * (3 / 2 / 32)^2.
+    torch.testing.assert_close(grid_energy(noise), torch.tensor(16 * (1.5 / 32) ** 2), rtol=0.1, atol=0)
+
+
+def test_grid_penalty_is_relative_to_the_painting_and_absent_with_the_weights_of_the_paper():
+    style, stylized = picture(0), wave(0, 1 / 4)
+
+    expected = 10 * 0.01 / roughness(style)
+    torch.testing.assert_close(perceptual_loss(style).grid(stylized), expected, rtol=1e-4, atol=0)
+    assert perceptual_loss(style, form="paper").grid(stylized) == 0
