@@ -34,7 +34,7 @@ from fastnst.errors import DivergedError, FastnstError, Interrupted, Unavailable
 from fastnst.files import is_folder, show
 
 if TYPE_CHECKING:
-    from fastnst.benchmark import Comparison
+    from fastnst.benchmark import Comparison, OnRound
     from fastnst.evaluate import Equivalent, Evaluation
 
 # Optional packages -> the extra that brings them.
@@ -431,14 +431,9 @@ def benchmark_train(
     as_json:
         print everything as JSON
     """
-    talk.start()
     from fastnst.benchmark import benchmark_train as time_training
-    from fastnst.progress import Progress
 
-    with Progress("timing", options.rounds + 1, "round", quiet=talk.quiet) as progress:
-        found = time_training(options, lambda _: progress.advance())
-    _print_comparisons([found], as_json)
-    return 0
+    return _compare(lambda on_round: [time_training(options, on_round)], options.rounds + 1, as_json, talk)
 
 
 @benchmark.command(name="stylize")
@@ -455,12 +450,17 @@ def benchmark_stylize(
     as_json:
         print everything as JSON
     """
-    talk.start()
     from fastnst.benchmark import benchmark_stylize as time_painting
+
+    return _compare(partial(time_painting, options), (options.rounds + 1) * len(options.size), as_json, talk)
+
+
+def _compare(time: "Callable[[OnRound], Sequence[Comparison]]", rounds: int, as_json: bool, talk: Talk) -> int:
+    talk.start()
     from fastnst.progress import Progress
 
-    with Progress("timing", (options.rounds + 1) * len(options.size), "round", quiet=talk.quiet) as progress:
-        found = time_painting(options, lambda _: progress.advance())
+    with Progress("timing", rounds, "round", quiet=talk.quiet) as progress:
+        found = time(lambda _: progress.advance())
     _print_comparisons(found, as_json)
     return 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions
@@ -18,6 +19,17 @@ from fastnst.nets import NetConfig, TransformerNet
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 PAINTINGS = ROOT / "examples" / "paintings"
+
+# Options of a training run that takes a second.
+SMALL_RUN = {
+    "preset": "tiny",
+    "size": 32,
+    "batch_size": 1,
+    "content_layers": ("relu1_2",),
+    "style_layers": ("relu1_2",),
+    "precision": "fp32",
+    "device": "cpu",
+}
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -30,6 +42,17 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def small_material(folder: Path, photos: int) -> Path:
+    """The folder, with a small painting.png in it and so many small photos in photos/."""
+    (folder / "photos").mkdir()
+    sources = {folder / "photos" / path.name: path for path in sorted(PHOTOS.glob("*.jpg"))[:photos]}
+    for copy, source in {**sources, folder / "painting.png": min(PAINTINGS.glob("*.jpg"))}.items():
+        with Image.open(source) as picture:
+            picture.thumbnail((96, 96))
+            picture.save(copy)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from conftest import PAINTINGS, PHOTOS
-from PIL import Image
+from conftest import SMALL_RUN, small_material
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import TrainConfig
@@ -74,16 +73,7 @@ def step(number, total, **terms):
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """A small painting and twelve small photos, one of which is held out by default."""
-    folder = tmp_path_factory.mktemp("material")
-    (folder / "photos").mkdir()
-    for path in sorted(PHOTOS.glob("*.jpg"))[:12]:
-        with Image.open(path) as photo:
-            photo.thumbnail((96, 96))
-            photo.save(folder / "photos" / path.name)
-    with Image.open(min(PAINTINGS.glob("*.jpg"))) as painting:
-        painting.thumbnail((96, 96))
-        painting.save(folder / "painting.png")
-    return folder
+    return small_material(tmp_path_factory.mktemp("material"), photos=12)
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +82,9 @@ def config(material, tmp_path_factory):
         material / "painting.png",
         content=material / "photos",
         output=tmp_path_factory.mktemp("run") / "style.safetensors",
-        preset="tiny",
-        size=32,
-        batch_size=1,
+        **SMALL_RUN,
         steps=12,
         style_size=64,
-        content_layers=("relu1_2",),
-        style_layers=("relu1_2",),
-        precision="fp32",
-        device="cpu",
         credit="<b>nobody</b> & co",
     )
 

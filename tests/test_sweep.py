@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import PAINTINGS, PHOTOS
+from conftest import PHOTOS, SMALL_RUN, small_material
 from PIL import Image
 
 from fastnst.checkpoint import load_checkpoint
@@ -25,16 +25,7 @@ def plain(height, width, grey):
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """A small painting and three small photos."""
-    folder = tmp_path_factory.mktemp("material")
-    (folder / "photos").mkdir()
-    for path in sorted(PHOTOS.glob("*.jpg"))[:3]:
-        with Image.open(path) as photo:
-            photo.thumbnail((96, 96))
-            photo.save(folder / "photos" / path.name)
-    with Image.open(min(PAINTINGS.glob("*.jpg"))) as painting:
-        painting.thumbnail((96, 96))
-        painting.save(folder / "painting.png")
-    return folder
+    return small_material(tmp_path_factory.mktemp("material"), photos=3)
 
 
 @pytest.fixture
@@ -43,16 +34,10 @@ def config(material, tmp_path):
         material / "painting.png",
         content=material / "photos",
         output=tmp_path / "sheet.png",
-        preset="tiny",
-        size=32,
-        batch_size=1,
+        **SMALL_RUN,
         steps=3,
         style_size=(64,),
         style_weight=(1, 4),
-        content_layers=("relu1_2",),
-        style_layers=("relu1_2",),
-        precision="fp32",
-        device="cpu",
         seed=1,
         tile_size=64,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PAINTINGS, PHOTOS
+from conftest import SMALL_RUN, small_material
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -49,16 +49,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small painting and five small photos."""
-    folder = tmp_path_factory.mktemp("material")
-    (folder / "photos").mkdir()
-    for path in sorted(PHOTOS.glob("*.jpg"))[:5]:
-        with Image.open(path) as photo:
-            photo.thumbnail((96, 96))
-            photo.save(folder / "photos" / path.name)
-    with Image.open(min(PAINTINGS.glob("*.jpg"))) as painting:
-        painting.thumbnail((96, 96))
-        painting.save(folder / "painting.png")
-    return folder
+    return small_material(tmp_path_factory.mktemp("material"), photos=5)
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +58,12 @@ def configure(material: Path) -> Configure:
 
     def make(output: Path, **options: object) -> TrainConfig:
         small = {
+            **SMALL_RUN,
             "content": material / "photos",
-            "preset": "tiny",
-            "size": 32,
             "batch_size": 2,
             "steps": STEPS,
             "style_layers": ("relu1_2", "relu2_2"),
             "content_layers": ("relu2_2",),
-            "precision": "fp32",
-            "device": "cpu",
             "save_every": 4,
             "preview_every": 1000,
         }

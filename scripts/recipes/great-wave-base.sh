@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# How the bundled style great-wave-base was made, from the root of the checkout: scripts/recipes/great-wave-base.sh PHOTOS
+set -euo pipefail
+photos=${1:?give a folder of photographs}
+
+fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/great-wave-base.safetensors \
+    --preset base --steps 800 \
+    --held-out 12 \
+    --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
+python scripts/recipes/ship.py great-wave-base
