@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,20 +23,24 @@ import fastnst
 from fastnst.config import (
     EvaluateOptions,
     ExportOptions,
+    OptimizeConfig,
+    ReconstructConfig,
     StylizeBenchmark,
     StylizeOptions,
     SweepConfig,
+    TradeoffConfig,
     TrainBenchmark,
     TrainConfig,
 )
 from fastnst.device import Device
 from fastnst.distributed import Ranks
-from fastnst.errors import DivergedError, FastnstError, Interrupted, UnavailableError, UsageError
+from fastnst.errors import DivergedError, FastnstError, InputError, Interrupted, UnavailableError, UsageError
 from fastnst.files import is_folder, show
 
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, OnRound
     from fastnst.evaluate import Equivalent, Evaluation
+    from fastnst.optimize import OnStep, OptimizeReport
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -46,6 +51,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
+    "av": "video",
 }
 
 app = App(
@@ -370,6 +376,79 @@ def evaluate(
     for error in failed.values():
         print(f"fastnst: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@app.command
+def optimize(config: OptimizeConfig, *, talk: Talk = Talk()) -> int:
+    """Paint one picture by optimizing its pixels: slow, no training, every knob of Gatys et al. 2015.
+
+    Ctrl-C ends it early and saves the painting as it is then.
+    """
+    talk.start()
+    from fastnst.optimize import optimize as run_optimization
+    from fastnst.optimize import pairs
+
+    runs = [config] if config.pairs is None else pairs(config)
+    failed = 0
+    for number, run in enumerate(runs, start=1):
+        title = "painting" if len(runs) == 1 else f"painting {number} of {len(runs)}"
+        try:
+            with _descent(title, len(run.sides) * run.iterations, talk) as on_step:
+                print(show(run_optimization(run, on_step)), flush=True)
+        except InputError as error:
+            if config.pairs is None:
+                raise
+            failed += 1
+            print(f"fastnst: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@app.command
+def reconstruct(config: ReconstructConfig, *, talk: Talk = Talk()) -> int:
+    """Show what layers of the loss network keep of a picture: its content, its texture, or a sheet of all depths."""
+    talk.start()
+    from fastnst.reconstruct import DEPTHS, TEXTURES
+    from fastnst.reconstruct import reconstruct as run_reconstruction
+
+    count = 1 if config.layer or config.style_layers else len(DEPTHS) + len(TEXTURES)
+    with _descents("reconstructing", count, config.iterations, talk) as on_step:
+        print(show(run_reconstruction(config, on_step)))
+    return 0
+
+
+@app.command
+def tradeoff(config: TradeoffConfig, *, talk: Talk = Talk()) -> int:
+    """Show content against style: one photo and one painting at several ratios, on a labelled sheet."""
+    talk.start()
+    from fastnst.tradeoff import tradeoff as run_tradeoff
+
+    count = 0 if config.networks else len(config.ratios) * len(config.depths)
+    with _descents("painting", count, config.iterations, talk) as on_step:
+        print(show(run_tradeoff(config, on_step)))
+    return 0
+
+
+@contextmanager
+def _descents(title: str, count: int, iterations: int, talk: Talk) -> "Iterator[Callable[[int, OptimizeReport], None]]":
+    """Progress of several descents, one after the other."""
+    with _descent(title, count * iterations, talk) as on_step:
+        yield lambda number, report: on_step(replace(report, step=number * iterations + report.step))
+
+
+@contextmanager
+def _descent(title: str, total: int, talk: Talk) -> "Iterator[OnStep]":
+    """Progress of a descent."""
+    from fastnst.progress import Progress
+
+    with Progress(title, total, "iteration", quiet=talk.quiet) as progress:
+
+        def on_step(report: "OptimizeReport") -> None:
+            if report.step:
+                progress.start_at(report.step - 1)
+                losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
+                progress.advance(f"{report.scale} pixels, {losses}")
+
+        yield on_step
 
 
 def _print_evaluations(found: "Sequence[Evaluation]") -> None:

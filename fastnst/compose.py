@@ -1,11 +1,15 @@
-"""After the network: how much of the painting, and whose colors. Pictures are uint8 (H, W, 3) sRGB throughout."""
+"""After the network: how much of the painting, whose colors, and where. Pixels are uint8 (H, W, 3) sRGB throughout."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageColor, ImageFilter
 
-from fastnst.image import Pixels
+from fastnst.config import MaskOptions
+from fastnst.errors import InputError
+from fastnst.files import show
+from fastnst.image import Picture, Pixels, read_picture
 
 # Luma of ITU-R BT.601, as in JPEG and in Gatys et al. 2016, "Preserving color in neural artistic style transfer".
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -36,6 +40,40 @@ def keep_histogram_colors(content: Pixels, stylized: Pixels) -> Pixels:
     root_given, root_painted = _square_root(_covariance(given)), _square_root(_covariance(painted))
     matched = (painted - painted.mean(0)) @ np.linalg.solve(root_painted, root_given) + given.mean(0)
     return _pixels(matched.reshape(stylized.shape) * 255)
+
+
+def read_mask(options: MaskOptions, size: tuple[int, int], max_size: int | None = None) -> Pixels:
+    """The mask of a picture of (height, width): uint8 (H, W), 255 where it is painted, its edge softened.
+
+    Raises InputError if it is of another size or paints nothing.
+    """
+    assert options.mask is not None
+    name = show(options.mask)
+    picture = read_picture(options.mask, max_size=max_size)
+    if picture.size != size:
+        (height, width), (needed_height, needed_width) = picture.size, size
+        raise InputError(
+            f"the mask {name} has {width}x{height} pixels but the picture {needed_width}x{needed_height}; "
+            "give one of the same size"
+        )
+    mask = _pixels(picture.rgb @ _LUMA) if picture.alpha is None else picture.alpha
+    mask = 255 - mask if options.invert_mask else mask
+    if not mask.any():
+        remedy = "leave out" if options.invert_mask else "make the shape white, or add"
+        raise InputError(f"the mask {name} leaves nothing to paint; {remedy} --invert-mask")
+    return np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.feather)))
+
+
+def within_mask(painted: Picture, content: Picture, mask: Pixels, background: str) -> Picture:
+    """The painting where the mask is white, the background elsewhere: a color, the photo, or nothing."""
+    share = mask.astype(np.float32) / 255
+    alpha = painted.alpha
+    if background == "transparent":
+        background = "white"  # below what is transparent, as everywhere
+        alpha = mask if alpha is None else _pixels(alpha * share)
+    color = content.rgb if background == "photo" else np.array(ImageColor.getrgb(background)[:3])
+    around = np.broadcast_to(color, painted.rgb.shape).astype(np.float32)
+    return Picture(_pixels(around + (painted.rgb - around) * share[..., None]), alpha)
 
 
 def _covariance(colors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, check_range
 from fastnst.data import Photographs
+from fastnst.descent import descend_lbfgs
 from fastnst.device import torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
@@ -22,7 +23,6 @@ from fastnst.image import SUFFIXES, Array, read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
 from fastnst.nets import TransformerNet
 from fastnst.onnx_file import read_onnx
-from fastnst.optimize import descend
 from fastnst.train import pick_precision, read_painting
 from fastnst.vgg import Pooling, VGGFeatures
 
@@ -202,7 +202,7 @@ def equivalent(
             return loss(picture, targets).total  # type: ignore[no-any-return]
 
     evaluations = 0
-    for iterate in descend(total, start.to(content), iterations):
+    for iterate in descend_lbfgs(total, start.to(content), iterations):
         evaluations = iterate.evaluations
         if iterate.loss <= target:
             return Equivalent(iterate.iteration, evaluations)

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import FastnstError, OutputError
 from fastnst.files import make_folder, show, write_bytes
-from fastnst.image import Picture, read_picture, to_array, to_pixels, write_picture
+from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
 from fastnst.nets import TransformerNet
 
 log = logging.getLogger(__name__)
@@ -75,19 +75,97 @@ def read_metrics(folder: Path) -> list[StepReport]:
     return reports
 
 
-class RunLogs:
+class EventFile:
+    """A TensorBoard event file; what a full disk refuses is kept for the next flush."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
+        # Buffers hold more than is written between two flushes, and what a flush cannot write it keeps for the next.
+        self.file = open(path, "ab", buffering=BUFFER)  # noqa: SIM115
+        self.add(0, file_version="brain.Event:2")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        from torch.utils.tensorboard.summary import scalar
+
+        for name, value in values.items():
+            self.add(step, summary=scalar(name, value))  # type: ignore[no-untyped-call]
+
+    def picture(self, step: int, name: str, pixels: Pixels) -> None:
+        from torch.utils.tensorboard.summary import image
+
+        self.add(step, summary=image(name, pixels, dataformats="HWC"))  # type: ignore[no-untyped-call]
+
+    def add(self, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        # Not torch's SummaryWriter: it writes in a thread that dies of a full disk with a traceback.
+        RecordWriter(self.file).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+
+
+class Tolerant:
+    """A log folder that may fail without harm to the work."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.failing = False
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """Say once that the logs cannot be written, and go on."""
+        try:
+            yield
+        except (OSError, OutputError) as error:
+            if not self.failing:
+                log.warning("the logs in %s are incomplete: %s; the work goes on", show(self.folder), error)
+            self.failing = True
+
+
+class PictureLogs(Tolerant):
+    """metrics.jsonl, TensorBoard events and pictures of one that is being optimized; without a folder nothing.
+
+    Raises OutputError if the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__(folder or Path())
+        self.silent = folder is None
+        if folder is not None:
+            make_folder(folder)
+            self.events = EventFile(folder)
+            self.metrics = open(folder / "metrics.jsonl", "wb", buffering=BUFFER)  # noqa: SIM115
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        if self.silent:
+            return
+        with self._tolerant():
+            self.metrics.write(json.dumps({"step": step, **values}).encode() + b"\n")
+            self.metrics.flush()
+            self.events.scalars(step, {f"loss/{name}": value for name, value in values.items()})
+
+    def picture(self, step: int, picture: Picture, suffix: str) -> None:
+        if self.silent:
+            return
+        with self._tolerant():
+            write_picture(picture, self.folder / f"{step:06d}{suffix}")
+            self.events.picture(step, "picture", picture.rgb)
+            self.events.file.flush()
+
+    def close(self) -> None:
+        for file in () if self.silent else (self.metrics, self.events.file):
+            with self._tolerant():
+                file.close()
+
+
+class RunLogs(Tolerant):
     """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 
     def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
-        self.folder = config.log_folder
+        super().__init__(config.log_folder)
         self.photographs = photographs
-        self.failing = False
         self.flushed = 0.0
         make_folder(self.folder / "previews")
-        # Buffers hold more than is written between two flushes, and what a flush cannot write it keeps for the next.
-        events = self.folder / f"events.out.tfevents.{time.time():.0f}.{os.getpid()}"
-        self.events = open(events, "ab", buffering=BUFFER)  # noqa: SIM115
-        self._event(0, file_version="brain.Event:2")
+        self.events = EventFile(self.folder)
         self._begin(start)
         files = photographs.files
         chosen = photographs.held_out[:PREVIEWS] or [files[len(files) // 3], files[len(files) * 2 // 3]]
@@ -107,7 +185,7 @@ class RunLogs:
         path = self.folder / "metrics.jsonl"
         write_bytes(path, b"".join(_lines_before(path, step)))
         self.metrics = open(path, "ab", buffering=BUFFER)  # noqa: SIM115
-        self._event(step, session_log=SessionLog(status=SessionLog.START))  # TensorBoard forgets from here on, too
+        self.events.add(step, session_log=SessionLog(status=SessionLog.START))  # TensorBoard forgets from here on, too
         for preview in find_previews(self.folder):
             if preview.step > step:
                 preview.path.unlink(missing_ok=True)
@@ -117,28 +195,25 @@ class RunLogs:
 
     def __exit__(self, *_: object) -> None:
         self.flush()
-        for file in (self.metrics, self.events):
+        for file in (self.metrics, self.events.file):
             with self._tolerant():
                 file.close()
 
     def write(self, report: StepReport) -> None:
-        from torch.utils.tensorboard.summary import scalar
-
         losses = {f"loss/{name}": getattr(report, name) for name in ("content", "style", "tv", "total")}
         speeds = {"learning_rate": report.lr, "images_per_second": report.images_per_second}
         with self._tolerant():
             self.metrics.write(json.dumps(asdict(report)).encode() + b"\n")
-            for name, value in (losses | speeds).items():
-                self._event(report.step, summary=scalar(name, value))  # type: ignore[no-untyped-call]
+            self.events.scalars(report.step, losses | speeds)
             if time.monotonic() - self.flushed > FLUSH_EVERY:  # for whoever is watching
                 self.flushed = time.monotonic()
                 self.metrics.flush()
-                self.events.flush()
+                self.events.file.flush()
 
     def flush(self) -> None:
         """Everything up to now survives the process; also the list of unusable photographs."""
         with self._tolerant():
-            for file in (self.metrics, self.events):
+            for file in (self.metrics, self.events.file):
                 file.flush()
                 os.fsync(file.fileno())
                 if os.fstat(file.fileno()).st_nlink == 0:
@@ -149,8 +224,6 @@ class RunLogs:
 
     def preview(self, step: int, net: TransformerNet) -> None:
         """Paint the fixed photos as they would be painted now, side by side with the photos."""
-        from torch.utils.tensorboard.summary import image
-
         for index, photo in enumerate(self.previews):
             with torch.no_grad():
                 content = torch.from_numpy(to_array(photo.rgb)).to(next(net.parameters()).device)
@@ -159,26 +232,9 @@ class RunLogs:
                 return
             row = np.concatenate([photo.rgb, to_pixels(painted)], axis=1)
             with self._tolerant():
-                self._event(step, summary=image(f"preview/{index}", row, dataformats="HWC"))  # type: ignore[no-untyped-call]
+                self.events.picture(step, f"preview/{index}", row)
                 write_picture(Picture(row), self.folder / "previews" / f"{step:06d}-{index}.jpg")
         self.flush()
-
-    def _event(self, step: int, **content: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        # Not torch's SummaryWriter: it writes in a thread that dies of a full disk with a traceback.
-        RecordWriter(self.events).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        """Say once that the logs cannot be written, and go on."""
-        try:
-            yield
-        except (OSError, OutputError) as error:
-            if not self.failing:
-                log.warning("the logs in %s are incomplete: %s; training goes on", show(self.folder), error)
-            self.failing = True
 
 
 def _lines_before(path: Path, step: int) -> list[bytes]:

@@ -1,7 +1,7 @@
-"""Perceptual loss = content + style + total variation (Johnson et al. 2016), in two forms of weighing."""
+"""Perceptual loss = content + style + total variation (Johnson et al. 2016), in three forms of weighing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, cast
@@ -14,7 +14,9 @@ from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS
 from fastnst.errors import UsageError
 from fastnst.vgg import VGGFeatures
 
-LossForm = Literal["relative", "paper"]
+LossForm = Literal["relative", "paper", "gatys"]
+TVForm = Literal["squared", "power"]
+Layers = Sequence[str] | Mapping[str, float]  # names, or names with the weight of each
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class LossWeights:
 
 
 # paper: the defaults of Johnson's released code, for VGG features of 0..255 images.
+# gatys: the ratio of content to style of Gatys et al. 2015, figure 2, on the same features.
 # relative: found by eye over 14 paintings; the terms are fractions of their targets' energy.
 DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
+    "gatys": LossWeights(content=1.0, style=1e3, tv=0.0),
     "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
 }
 
@@ -96,11 +100,27 @@ def total_variation(images: Tensor) -> Tensor:
     return (rows + columns) / (2 * len(images))
 
 
-def roughness(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, independent of the size: (N, 3, H, W) -> scalar."""
+def total_variation_power(images: Tensor) -> Tensor:
+    """The sum of (dx^2 + dy^2)^1.25 over the pixels, mean over the batch: (N, 3, H, W) -> scalar.
+
+    Source: Mahendran and Vedaldi 2015 with beta 2.5. Spares soft slopes, punishes edges and speckles.
+    """
+    return _steepness(images).sum() / len(images)
+
+
+def roughness(images: Tensor, form: TVForm = "squared") -> Tensor:
+    """Mean squared difference of neighbours, or mean of total_variation_power, independent of the size: scalar."""
+    if form == "power":
+        return _steepness(images).mean()
     rows = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
     columns = (images[..., :, 1:] - images[..., :, :-1]).square().mean()
     return rows + columns
+
+
+def _steepness(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 3, H - 1, W - 1)."""
+    corner = images[..., :-1, :-1]
+    return ((images[..., 1:, :-1] - corner).square() + (images[..., :-1, 1:] - corner).square()).pow(1.25)
 
 
 def grid_energy(images: Tensor) -> Tensor:
@@ -124,13 +144,18 @@ def _waves() -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """(stylized, content), both (N, 3, H, W) RGB 0..1 -> LossTerms, for one style image (1, 3, H, W).
+    """(stylized, content), both (N, 3, H, W) RGB 0..1 -> LossTerms, for one style image (1, 3, H, W) or several.
 
     `paper`: squared differences of features and of Gram matrices, mean over their elements, and the summed total
     variation of the 0..255 image: the absolute weights of Johnson's released code.
+    `gatys`: Gatys et al. 2015, equations 1 and 4: half the sum of squared differences of features; of Gram matrices a
+    quarter of it over (channels * pixels)^2, mean over layers. Pictures of different sizes each count their own pixels.
     `relative`: each term is a fraction of its own scale - the content features' energy, each style Gram matrix's
     energy (mean over layers), the painting's own roughness - so one set of weights fits every painting, size and VGG.
     Differs from the paper: the mean over layers instead of the sum, in `relative` only.
+
+    Layers may have weights; those of a mean are relative. Several styles are mixed by averaging their Gram matrices
+    with the shares of `blend`. `tv_form` power is total_variation_power.
     """
 
     style_roughness: Tensor
@@ -138,45 +163,57 @@ class PerceptualLoss(nn.Module):
     def __init__(
         self,
         features: VGGFeatures,
-        style: Tensor,
+        style: Tensor | Sequence[Tensor],
         weights: LossWeights,
         form: LossForm = "relative",
-        content_layers: Sequence[str] = CONTENT_LAYERS,
-        style_layers: Sequence[str] = STYLE_LAYERS,
+        content_layers: Layers = CONTENT_LAYERS,
+        style_layers: Layers = STYLE_LAYERS,
+        blend: Sequence[float] | None = None,
+        tv_form: TVForm = "squared",
     ) -> None:
         super().__init__()
         for name, value in vars(weights).items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} weight must be zero or more, got {value}")
-        self.features, self.weights, self.form = features, weights, form
-        self.content_layers, self.style_layers = tuple(content_layers), tuple(style_layers)
+        self.features, self.weights, self.form, self.tv_form = features, weights, form, tv_form
+        self.content_layers, self.style_layers = _layer_weights(content_layers), _layer_weights(style_layers)
+        styles = [style] if isinstance(style, Tensor) else style
+        shares = _shares(len(styles), blend)
         with torch.no_grad():
-            for name, values in features(style, style_layers).items():
-                self.register_buffer(f"gram_{name}", gram_matrix(values), persistent=False)
-            self.register_buffer("style_roughness", roughness(style), persistent=False)
+            self.register_buffer("style_roughness", torch.zeros((), device=styles[0].device), persistent=False)
+            for picture, share in zip(styles, shares, strict=True):
+                self.style_roughness += share * roughness(picture, tv_form).float()
+                for name, values in features(picture, list(self.style_layers)).items() if self.style_layers else ():
+                    before = getattr(self, f"gram_{name}", 0)
+                    self.register_buffer(f"gram_{name}", before + share * gram_matrix(values), persistent=False)
 
     def targets(self, content: Tensor) -> dict[str, Tensor]:
         """The content's features, which `forward` takes in its place: for many pictures of one content."""
+        if not self.content_layers:
+            return {}
         with torch.no_grad():
-            return self.features(content, self.content_layers)  # type: ignore[no-any-return]
+            return self.features(content, list(self.content_layers))  # type: ignore[no-any-return]
 
     def forward(self, stylized: Tensor, content: Tensor | dict[str, Tensor]) -> LossTerms:
         target = self.targets(content) if isinstance(content, Tensor) else content
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
-            content_terms = torch.stack([self._distance(features[name], target[name]) for name in self.content_layers])
-            style_terms = torch.stack(
-                [
-                    self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
-                    for name in self.style_layers
-                ]
-            )
+            content_terms = {name: self._distance(features[name], target[name]) for name in self.content_layers}
+            style_terms = {
+                name: self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
+                for name in self.style_layers
+            }
+            zero = self.style_roughness.new_zeros(())
+            content_term = _weighted(content_terms, self.content_layers, mean=self.form == "relative", empty=zero)
+            style_term = _weighted(style_terms, self.style_layers, mean=self.form != "paper", empty=zero)
             w = self.weights
-            if self.form == "paper":
-                tv = total_variation(at_least_float32(stylized) * 255)
-                return LossTerms(w.content * content_terms.sum(), w.style * style_terms.sum(), w.tv * tv)
-            tv = roughness(at_least_float32(stylized)) / self.style_roughness.clamp(min=1e-6)
-            return LossTerms(w.content * content_terms.mean(), w.style * style_terms.mean(), w.tv * tv)
+            return LossTerms(w.content * content_term, w.style * style_term, w.tv * self._variation(stylized))
+
+    def _variation(self, stylized: Tensor) -> Tensor:
+        images = at_least_float32(stylized)
+        if self.form == "relative":
+            return roughness(images, self.tv_form) / self.style_roughness.clamp(min=1e-6)
+        return total_variation_power(images * 255) if self.tv_form == "power" else total_variation(images * 255)
 
     def grid(self, stylized: Tensor) -> Tensor:
         """A penalty for training alone, beside the terms: grids of 4 pixels, in the relative form.
@@ -190,9 +227,35 @@ class PerceptualLoss(nn.Module):
             return GRID_WEIGHT * grid_energy(at_least_float32(stylized)) / self.style_roughness.clamp(min=1e-6)
 
     def _distance(self, given: Tensor, target: Tensor) -> Tensor:
-        """Mean squared difference; in the relative form, over the target's mean square."""
+        """Of features (N, C, H, W) or of Gram matrices (N, C, C)."""
         given, target = at_least_float32(given), at_least_float32(target)
-        difference = (given - target).square().mean()
+        squares = (given - target).square()
+        if self.form == "gatys":  # gram_matrix has divided by channels and pixels already
+            return squares.sum() / len(given) / (2 if given.ndim == 4 else 4)
+        difference = squares.mean()
         if self.form == "paper":
             return difference
         return difference / target.square().mean().clamp(min=1e-12)
+
+
+def _layer_weights(layers: Layers) -> dict[str, float]:
+    weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
+    if any(not 0 <= weight < math.inf for weight in weights.values()) or (weights and not any(weights.values())):
+        raise UsageError(f"the weights of layers must be zero or more, and one above zero, got {weights}")
+    return weights
+
+
+def _shares(count: int, blend: Sequence[float] | None) -> list[float]:
+    """Of each style, with a sum of 1."""
+    given = [1.0] * count if blend is None else list(blend)
+    if len(given) != count or any(not 0 <= share < math.inf for share in given) or sum(given) == 0:
+        raise UsageError(f"{count} styles need as many shares of zero or more, and one above zero, got {given}")
+    return [share / sum(given) for share in given]
+
+
+def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], *, mean: bool, empty: Tensor) -> Tensor:
+    """The weighted sum or mean."""
+    if not terms:
+        return empty
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return total / sum(weights.values()) if mean else total

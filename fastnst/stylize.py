@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors
+from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors, read_mask, within_mask
 from fastnst.config import StylizeOptions
 from fastnst.device import Device
 from fastnst.engine import Engine, EngineName, open_engine
@@ -65,7 +65,11 @@ class Stylizer:
             painted = keep_luma_colors(picture.rgb, painted)
         elif options.preserve_color == "histogram":
             painted = keep_histogram_colors(picture.rgb, painted)
-        return Picture(blend(picture.rgb, painted, options.strength), picture.alpha)
+        result = Picture(blend(picture.rgb, painted, options.strength), picture.alpha)
+        if options.mask is None:
+            return result
+        mask = read_mask(options, picture.size, options.max_size)
+        return within_mask(result, picture, mask, options.background)
 
 
 @dataclass(frozen=True)

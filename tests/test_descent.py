@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastnst.optimize import descend
+from fastnst.descent import descend_lbfgs
 
 SHAPE = (1, 3, 4, 4)
 STEEPNESS = torch.logspace(0, 3, 48).view(SHAPE)
@@ -20,7 +20,7 @@ def bowl(target: Tensor):
 def test_the_start_comes_first_then_one_picture_an_iteration():
     start = picture(0)
 
-    iterates = list(descend(bowl(picture(1)), start, 5))
+    iterates = list(descend_lbfgs(bowl(picture(1)), start, 5))
 
     assert [iterate.iteration for iterate in iterates] == [0, 1, 2, 3, 4, 5]
     torch.testing.assert_close(iterates[0].picture, start)
@@ -41,7 +41,7 @@ def test_inside_the_range_it_is_the_lbfgs_of_torch():
         return loss
 
     optimizer.step(closure)
-    *_, last = descend(bowl(target), start, 6)
+    *_, last = descend_lbfgs(bowl(target), start, 6)
 
     torch.testing.assert_close(last.picture, pixels.detach(), rtol=0, atol=1e-6)
 
@@ -49,13 +49,13 @@ def test_inside_the_range_it_is_the_lbfgs_of_torch():
 def test_the_minimum_of_a_bowl_outside_the_range_is_at_its_border():
     target = picture(1) * 3 - 1  # -1..2
 
-    *_, last = descend(bowl(target), picture(0), 60)
+    *_, last = descend_lbfgs(bowl(target), picture(0), 60)
 
     torch.testing.assert_close(last.picture, target.clamp(0, 1), rtol=0, atol=1e-4)
 
 
 def test_the_loss_never_rises_and_pixels_stay_in_range():
-    iterates = list(descend(bowl(picture(1) * 3 - 1), picture(0), 30))
+    iterates = list(descend_lbfgs(bowl(picture(1) * 3 - 1), picture(0), 30))
 
     losses = [iterate.loss for iterate in iterates]
     assert losses == sorted(losses, reverse=True)
@@ -69,7 +69,7 @@ def test_evaluations_are_counted_and_none_is_done_twice():
         asked.append(pixels.detach().clone())
         return bowl(picture(1) * 3 - 1)(pixels)
 
-    for iterate in descend(objective, picture(0), 10):
+    for iterate in descend_lbfgs(objective, picture(0), 10):
         assert iterate.evaluations == len(asked)
     assert not any(torch.equal(a, b) for index, a in enumerate(asked) for b in asked[:index])
 
@@ -78,4 +78,4 @@ def test_evaluations_are_counted_and_none_is_done_twice():
 def test_it_ends_where_no_step_helps(start):
     target = torch.where(start > 0, start, -torch.ones(SHAPE))
 
-    assert [iterate.iteration for iterate in descend(bowl(target), start, 10)] == [0]
+    assert [iterate.iteration for iterate in descend_lbfgs(bowl(target), start, 10)] == [0]
