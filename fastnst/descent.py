@@ -93,7 +93,7 @@ def descend_adam(
         last = iteration == iterations
         with torch.set_grad_enabled(not last):
             loss = objective(pixels)
-        yield Iterate(iteration, iteration + 1, float(loss), pixels.detach().clone())
+        yield Iterate(iteration, iteration + 1, float(loss.detach()), pixels.detach().clone())
         if last:
             return
         (pixels.grad,) = torch.autograd.grad(loss, pixels)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastnst.descent import descend_lbfgs
+from fastnst.descent import AdamState, descend_adam, descend_lbfgs
 
 SHAPE = (1, 3, 4, 4)
 STEEPNESS = torch.logspace(0, 3, 48).view(SHAPE)
@@ -79,3 +79,39 @@ def test_it_ends_where_no_step_helps(start):
     target = torch.where(start > 0, start, -torch.ones(SHAPE))
 
     assert [iterate.iteration for iterate in descend_lbfgs(bowl(target), start, 10)] == [0]
+
+
+def test_adam_is_the_adam_of_torch_with_pixels_clipped():
+    target, pixels = picture(1) * 3 - 1, picture(0)
+    start = pixels.clone()
+    pixels.requires_grad_()
+    optimizer = torch.optim.Adam([pixels], lr=0.05)
+    for _ in range(20):
+        optimizer.zero_grad()
+        bowl(target)(pixels).backward()
+        optimizer.step()
+        pixels.data.clamp_(0, 1)
+
+    iterates = list(descend_adam(bowl(target), start, 20, 0.05))
+
+    assert [iterate.iteration for iterate in iterates] == list(range(21))
+    assert iterates[-1].evaluations == 21
+    torch.testing.assert_close(iterates[-1].picture, pixels.detach(), rtol=0, atol=0)
+
+
+def test_adam_goes_on_from_its_state_as_if_never_stopped():
+    target, state = picture(1), list[AdamState]()
+    *_, whole = descend_adam(bowl(target), picture(0), 12, 0.05)
+
+    *_, half = descend_adam(bowl(target), picture(0), 6, 0.05, state)
+    *_, rest = descend_adam(bowl(target), half.picture, 6, 0.05, state)
+
+    torch.testing.assert_close(rest.picture, whole.picture, rtol=0, atol=0)
+    assert state[-1].step == 12
+
+
+def test_adam_moments_of_a_plain_picture_are_plain_at_any_size():
+    state = AdamState(3, torch.full((1, 3, 4, 6), 0.25), torch.full((1, 3, 4, 6), 0.5)).resized(9, 7)
+
+    torch.testing.assert_close(state.mean, torch.full((1, 3, 9, 7), 0.25))
+    torch.testing.assert_close(state.square, torch.full((1, 3, 9, 7), 0.5))

@@ -14,6 +14,7 @@ from fastnst.losses import (
     grid_energy,
     roughness,
     total_variation,
+    total_variation_power,
 )
 from fastnst.vgg import BUNDLED, VGGFeatures
 
@@ -28,7 +29,7 @@ def picture(seed: int, height: int = 32, width: int = 32) -> Tensor:
 
 def perceptual_loss(style: Tensor, weights: LossWeights = EVEN, form: str = "relative", **options: object):
     features = VGGFeatures(STYLE, options.pop("vgg", "bundled")).to(style.dtype)
-    return PerceptualLoss(features, style, weights, form, CONTENT, STYLE)
+    return PerceptualLoss(features, style, weights, form, CONTENT, STYLE, **options)
 
 
 def reference_gram(features: Tensor) -> Tensor:
@@ -217,7 +218,98 @@ def test_relative_form_equals_a_reference_formula_in_float64():
     torch.testing.assert_close(terms.tv.double(), 0.5 * neighbours(stylized) / neighbours(style), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_gatys_form_equals_the_equations_of_the_paper_in_float64():
+    style, stylized, content = picture(0).double(), picture(1).double(), picture(2).double()
+    of = VGGFeatures(STYLE).double()
+
+    terms = perceptual_loss(style, LossWeights(content=1, style=10, tv=0), "gatys")(stylized, content)
+
+    painted, photo, painting = (
+        {n: f[0].flatten(1) for n, f in of(image).items()} for image in (stylized, content, style)
+    )
+    energies = []
+    for name in STYLE:
+        channels, pixels = painted[name].shape
+        gram, target = painted[name] @ painted[name].T, painting[name] @ painting[name].T  # equation 3
+        energies.append(((gram - target) ** 2).sum() / (4 * channels**2 * pixels**2))  # equation 4
+    expected_content = sum(((painted[n] - photo[n]) ** 2).sum() / 2 for n in CONTENT)  # equation 1
+    torch.testing.assert_close(terms.content.double(), expected_content, rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.style.double(), 10 * sum(energies) / 2, rtol=1e-5, atol=0)  # w_l = 1 / layers
+
+
+def test_gatys_form_of_a_small_case_worked_out_by_hand():
+    loss = perceptual_loss(picture(0), form="gatys")
+    features, other = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]]), torch.zeros(1, 2, 1, 2)
+
+    assert loss._distance(features, other) == (1 + 4 + 9 + 1) / 2
+    # Gram matrix 5, 1, 1, 10; N = 2 channels, M = 2 pixels.
+    assert loss._distance(gram_matrix(features), gram_matrix(other)) == (25 + 1 + 1 + 100) / (4 * 2**2 * 2**2)
+
+
+def test_weights_of_layers_weigh_a_mean_in_the_relative_form_and_a_sum_in_that_of_the_paper():
+    style, stylized, content = picture(0), picture(1), picture(2)
+
+    def style_term(form: str, layers: object) -> Tensor:
+        loss = PerceptualLoss(VGGFeatures(STYLE), style, EVEN, form, CONTENT, layers)
+        return loss(stylized, content).style
+
+    for form, total in (("relative", 4), ("gatys", 4), ("paper", 1)):
+        first, second = (style_term(form, [name]) for name in STYLE)
+        weighted = style_term(form, {"relu1_2": 1.0, "relu2_2": 3.0})
+        torch.testing.assert_close(weighted, (first + 3 * second) / total, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("layers", [{"relu1_2": 0.0}, {"relu1_2": -1.0, "relu2_2": 2.0}, {"relu1_2": math.nan}])
+def test_weights_of_layers_that_cannot_be_meant_are_a_usage_error(layers):
+    with pytest.raises(UsageError, match="weights of layers must be zero or more, and one above zero"):
+        PerceptualLoss(VGGFeatures(STYLE), picture(0), EVEN, "relative", CONTENT, layers)
+
+
+def test_no_style_layers_leave_the_content_alone_and_no_content_layers_the_style():
+    style, stylized, content = picture(0), picture(1), picture(2)
+    both = perceptual_loss(style)(stylized, content)
+
+    only_content = PerceptualLoss(VGGFeatures(CONTENT), style, EVEN, "relative", CONTENT, ())(stylized, content)
+    only_style = PerceptualLoss(VGGFeatures(STYLE), style, EVEN, "relative", (), STYLE)(stylized, content)
+
+    assert (only_content.style, only_style.content) == (0, 0)
+    torch.testing.assert_close(only_content.content, both.content)
+    torch.testing.assert_close(only_style.style, both.style)
+
+
+def test_blended_styles_have_the_shared_mean_of_their_gram_matrices():
+    styles = [picture(0), picture(1, 40, 24)]
+    loss = PerceptualLoss(VGGFeatures(STYLE), styles, EVEN, "relative", CONTENT, STYLE, blend=[1, 3])
+
+    alone = [perceptual_loss(style) for style in styles]
+    for name in STYLE:
+        first, second = (getattr(one, f"gram_{name}") for one in alone)
+        torch.testing.assert_close(getattr(loss, f"gram_{name}"), first / 4 + 3 * second / 4)
+
+
+@pytest.mark.parametrize("blend", [[1], [0, 0], [1, -1], [1, math.inf], [1, 1, 1]])
+def test_shares_that_do_not_fit_the_styles_are_a_usage_error(blend):
+    with pytest.raises(UsageError, match="2 styles need as many shares"):
+        PerceptualLoss(VGGFeatures(STYLE), [picture(0), picture(1)], EVEN, "relative", CONTENT, STYLE, blend)
+
+
+def test_power_variation_of_a_ramp_and_of_an_edge_worked_out_by_hand():
+    ramp = (torch.arange(4.0) / 10).expand(1, 3, 5, 4)  # dx = 0.1 at 3 x 4 pixels, dy = 0
+
+    torch.testing.assert_close(total_variation_power(ramp), torch.tensor(3 * 4 * 3 * 0.1**2.5))
+    torch.testing.assert_close(roughness(ramp, "power"), torch.tensor(0.1**2.5))
+
+
+def test_power_variation_spares_slopes_more_than_edges():
+    slope, edge = torch.linspace(0, 1, 11).expand(1, 3, 11, 11), (torch.arange(11) > 5).float().expand(1, 3, 11, 11)
+
+    def preference(variation) -> float:
+        return float(variation(edge) / variation(slope))
+
+    assert preference(total_variation_power) > 2 * preference(total_variation)
+
+
+@pytest.mark.parametrize("form", ["relative", "paper", "gatys"])
 def test_batch_is_the_mean_of_its_pictures(form):
     loss = perceptual_loss(picture(0), DEFAULT_WEIGHTS[form], form)
     stylized = torch.cat([picture(1), picture(2)])
@@ -229,10 +321,11 @@ def test_batch_is_the_mean_of_its_pictures(form):
     torch.testing.assert_close(together, sum(alone) / 2, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("form", ["relative", "paper"])
-def test_gradient_of_the_total_agrees_with_finite_differences(form):
-    weights = LossWeights(content=1, style=1, tv=DEFAULT_WEIGHTS[form].tv)
-    loss = perceptual_loss(picture(0).double(), weights, form)
+@pytest.mark.parametrize("tv_form", ["squared", "power"])
+@pytest.mark.parametrize("form", ["relative", "paper", "gatys"])
+def test_gradient_of_the_total_agrees_with_finite_differences(form, tv_form):
+    weights = LossWeights(content=1, style=1, tv=DEFAULT_WEIGHTS[form].tv or 1e-6)
+    loss = perceptual_loss(picture(0).double(), weights, form, tv_form=tv_form)
     stylized, content = picture(1).double().requires_grad_(), picture(2).double()
 
     gradient = torch.autograd.grad(loss(stylized, content).total, stylized)[0]

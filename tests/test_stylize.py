@@ -302,3 +302,39 @@ def test_same_photo_twice_gives_the_same_pixels(onnx_style):
     first, second = (Stylizer.open(onnx_style).stylize(noise(65, 97)) for _ in range(2))
 
     assert first.tobytes() == second.tobytes()
+
+
+def test_a_mask_leaves_paper_around_the_shape(tmp_path):
+    mask = np.zeros((20, 24), np.uint8)
+    mask[5:15, 6:18] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    rgb = noise()
+
+    masked = np.asarray(Stylizer(negative).stylize(rgb, StylizeOptions(mask=tmp_path / "mask.png", feather=0)))
+
+    np.testing.assert_array_equal(masked[5:15, 6:18], 255 - rgb[5:15, 6:18])
+    assert (masked[mask == 0] == 255).all()
+
+
+def test_a_mask_follows_a_picture_that_is_scaled_down(tmp_path):
+    mask = Image.new("L", (48, 40))
+    mask.paste(255, (12, 10, 36, 30))
+    mask.save(tmp_path / "mask.png")
+    options = StylizeOptions(mask=tmp_path / "mask.png", max_size=24, feather=0)
+
+    masked = np.asarray(Stylizer(negative).stylize(Image.fromarray(noise(40, 48)), options))
+
+    assert masked.shape == (20, 24, 3)
+    assert (masked[:4] == 255).all()
+    assert (masked[6:14, 8:16] != 255).any()
+
+
+def test_a_mask_of_another_size_fails_its_picture_only(tmp_path):
+    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 30, 40)]
+    Image.new("L", (24, 20), 255).save(tmp_path / "mask.png")
+    options = StylizeOptions(mask=tmp_path / "mask.png")
+
+    outcomes = list(run(Stylizer(negative), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
+
+    assert outcomes[0].error is None
+    assert "has 24x20 pixels but the picture 40x30" in str(outcomes[1].error)
