@@ -149,7 +149,7 @@ def shrink(picture: Picture, max_size: int) -> Picture:
     if scale >= 1:
         return picture
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    _check_smallest(*size, f"image scaled to --max-size {max_size}", Limits())
+    _check_smallest(*size, f"image scaled down to {max_size} pixels", Limits())
     return resize(picture, *size)
 
 
