@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ EPOCHS = {"last": 50, "blocks4-5": 10, "all": 10}
 LEARNING_RATES = {"last": 1e-3, "blocks4-5": 1e-5, "all": 1e-5}
 HEAD_FACTOR = 10  # times the convolutions' learning rate is that of the last layer beside them
 OUT_OF_TIME = 1000  # beside the numbers of signals
+
+T = TypeVar("T")
 
 
 class Classifier(nn.Module):
@@ -202,7 +205,8 @@ def finetune(config: FinetuneConfig, on_progress: OnProgress | None = None) -> F
 
     The last layer learns first, from averages computed once; the convolutions start from there, so that a random last
     layer cannot spoil them. The best epoch is the one with the highest accuracy on the held-out pictures, then the
-    lowest cross-entropy. SIGINT and SIGTERM save the best so far and raise Interrupted; a time limit just ends early.
+    lowest cross-entropy. SIGINT and SIGTERM save the best so far and raise Interrupted; SIGUSR1 and a
+    time limit return it.
 
     Source: Kumar et al. 2022 for learning the last layer first.
 
@@ -341,7 +345,6 @@ class _Run:
     def go(self) -> None:
         averages = self._look()
         self._split(averages)
-        self.deadline.comes()  # from here on the longest step is known to be one over all pictures
         wider = self.config.range != "last"
         self._learn_last_layer(averages.to(self.device), quietly=wider)
         if wider:
@@ -351,9 +354,7 @@ class _Run:
         """Averages (N, 512) of all pictures; those that turn out damaged are left out from now on."""
         photographs = self.photographs
         if strays := [path for path in photographs.files if not _class_of(photographs.name(path))]:
-            log.warning(
-                "%d pictures lie in %s itself, in no class, and are left out", len(strays), show(photographs.folder)
-            )
+            log.warning("in no class and left out: %d files right in %s", len(strays), show(photographs.folder))
         files = [path for path in photographs.files if _class_of(photographs.name(path)) in self.names]
         found: list[Tensor] = []
         for batch in prepare_ahead(self._middle, _parts(files, self.config.batch_size), self.config.workers):
@@ -395,16 +396,15 @@ class _Run:
         for step, (epoch, indices) in enumerate(self._batches(steps)):
             lr = _cosine(rate, step, steps)
             losses.append(self._step(optimizer, lr, epoch, averages[indices], indices))
-            if not quietly:
-                self._progress("learning", steps)
             if self._ends_epoch(step, steps):
                 if not quietly or step + 1 == steps:
                     with torch.no_grad():
                         logits = self.model.classify(averages[self.held_out])
                     self._keep(0 if quietly else epoch, losses, lr, logits)
                 losses = []
-                if not quietly:
-                    self._check_stop()
+            if not quietly:
+                self._progress("learning", steps)
+                self._check_stop()
 
     def _learn_convolutions(self) -> None:
         config = self.config
@@ -420,13 +420,15 @@ class _Run:
         for step, ((epoch, indices), pixels) in enumerate(zip(batches, crops, strict=True)):
             lr = _cosine(rate, step, steps)
             losses.append(self._step(optimizer, lr, epoch, self._averages(np.stack(pixels)), indices))
-            self._check_stop()
             if self._ends_epoch(step, steps):
                 self.convolutions, _ = self.model.features.to_file()
-                self._keep(epoch, losses, lr, self._held_out_logits())
-                self.save()
+                with self.deadline.saving():
+                    self._keep(epoch, losses, lr, self._held_out_logits())
+                    self.save()
                 losses = []
             self._progress("learning", steps)
+            if step + 1 < steps:
+                self._check_stop()
 
     def _steps(self, epochs: int | None) -> int:
         config = self.config
@@ -440,12 +442,15 @@ class _Run:
     def _ends_epoch(self, step: int, steps: int) -> bool:
         return (step + 1) % self._steps_an_epoch() == 0 or step + 1 == steps
 
-    def _batches(self, steps: int) -> Iterator[tuple[int, list[int]]]:
+    def _batches(self, steps: int) -> Iterator[tuple[int, Sequence[int]]]:
         """Epoch, from 1, and pictures of each step."""
-        for step in range(steps):
-            epoch, place = divmod(step, self._steps_an_epoch())
-            order = np.random.default_rng([self.config.seed, epoch]).permutation(self.training).tolist()
-            yield epoch + 1, order[place * self.config.batch_size : (place + 1) * self.config.batch_size]
+        orders = ((epoch, np.random.default_rng([self.config.seed, epoch])) for epoch in count(1))
+        parts = (
+            (epoch, part)
+            for epoch, random in orders
+            for part in _parts(random.permutation(self.training).tolist(), self.config.batch_size)
+        )
+        return islice(parts, steps)
 
     def _crop(self, place: tuple[int, int]) -> Pixels:
         epoch, index = place
@@ -563,15 +568,15 @@ class _Run:
 
 
 def _stopped(reason: int, run: _Run) -> Finetuned:
-    """Where there was a signal, raises Interrupted; where time was short, the report of what is saved."""
+    """The report of what is saved, if time was short; raises Interrupted for SIGINT and SIGTERM."""
     name = "--time-limit" if reason == OUT_OF_TIME else signal.Signals(reason).name
     best = f"epoch {run.best.epoch}, the best so far, is saved" if run.best else "nothing is learned yet"
-    if reason != OUT_OF_TIME:
-        raise Interrupted(f"stopped by {name}; {best}", reason)
-    if run.best is None:
+    if reason in (OUT_OF_TIME, signal.SIGUSR1) and run.best is not None:
+        log.warning("stopped by %s; %s", name, best)
+        return run.result()
+    if reason == OUT_OF_TIME:
         raise UsageError(f"--time-limit is {run.config.time_limit:g} seconds, but {best} after them; give more")
-    log.warning("stopped by %s; %s", name, best)
-    return run.result()
+    raise Interrupted(f"stopped by {name}; {best}", reason)
 
 
 def _rank(report: EpochReport) -> tuple[bool, float, float]:
@@ -583,8 +588,8 @@ def _cosine(rate: float, step: int, steps: int) -> float:
     return rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def _parts(files: Sequence[Path], size: int) -> list[Sequence[Path]]:
-    return [files[start : start + size] for start in range(0, len(files), size)]
+def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _with_sorted_header(data: bytes) -> bytes:

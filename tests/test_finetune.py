@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fastnst.checkpoint import load_checkpoint
+from fastnst.cli import main
 from fastnst.config import FinetuneConfig, TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError
@@ -35,6 +36,7 @@ CLASSES = {
     "buildings": "arles-amphitheater berlin-cathedral castle chateaude-chenonceau colosseum eiffel-tower "
     "gatewayof-india great-wallof-china memorial-at-night mont-st-michel red-pyramid reims-cathedral",
 }
+SMALL = shlex.split("--size 32 --batch-size 8 --precision fp32 --epochs 2")
 LAST = [f"features.{layer_names().index(f'conv{block}_{index}')}" for block in (4, 5) for index in (1, 2, 3)]
 
 
@@ -48,6 +50,15 @@ def small_classes(folder: Path, **pictures: int) -> Path:
             pixels[..., number % 3] += 150
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """So that sums have one order, and small networks do not wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +224,8 @@ def test_convolutions_of_the_range_move_and_no_others(config, range, moved):
 
 
 def test_same_seed_gives_the_same_bytes(config, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-            finetune(replace(config, output=tmp_path / folder / "w.safetensors", seed=seed))
-    finally:
-        torch.set_num_threads(threads)
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        finetune(replace(config, output=tmp_path / folder / "w.safetensors", seed=seed, steps=2))
 
     a, b, c = ((tmp_path / folder / "w.safetensors").read_bytes() for folder in "abc")
     assert a == b
@@ -241,7 +247,7 @@ def test_damaged_and_stray_pictures_are_left_out_with_a_warning(config, caplog):
     assert found.meta.classes == ["green", "red"]
     assert [a + b for a, b in zip(found.meta.training, found.meta.held_out, strict=True)] == [4, 7]
     assert {path.name for path in found.unusable} == {"broken.png", "notes.txt"}
-    for text in ("broken.png", "notes.txt (not a picture)", "1 pictures lie in", "linked is a link"):
+    for text in ("broken.png", "notes.txt (not a picture)", "in no class and left out: 1 files", "linked is a link"):
         assert text in caplog.text
 
 
@@ -299,14 +305,14 @@ def test_missing_weights_to_start_from_are_an_error(config, tmp_path):
         finetune(replace(config, vgg=str(tmp_path / "none.safetensors")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_saves_the_best_epoch(config, number):
+@pytest.mark.parametrize(("number", "range"), [(signal.SIGINT, "last"), (signal.SIGTERM, "blocks4-5")])
+def test_interrupted_run_saves_the_best_epoch(config, number, range):
     def stop(title, total, newest):
-        if title == "learning" and newest.epoch == 1:
+        if title == "learning" and newest and newest.epoch == 1:
             signal.raise_signal(number)
 
     with pytest.raises(Interrupted, match=f"stopped by {number.name}; epoch 1, the best so far, is saved") as caught:
-        finetune(replace(config, steps=40), stop)
+        finetune(replace(config, steps=40, range=range), stop)
 
     assert caught.value.exit_status == 128 + number
     assert load_classifier(config.output)[1].epoch == 1
@@ -326,14 +332,20 @@ def test_run_interrupted_before_anything_is_learned_says_so(config):
     assert not config.output.exists()
 
 
-def test_time_limit_ends_early_with_the_best_epoch_or_is_an_error(config):
-    with pytest.raises(UsageError, match=r"--time-limit is 0\.001 seconds"):
-        finetune(replace(config, time_limit=0.001))
+def test_run_told_to_end_early_returns_the_best_so_far(config):
+    def stop(title, total, newest):
+        if title == "learning" and newest and newest.epoch == 2:
+            signal.raise_signal(signal.SIGUSR1)
 
-    found = finetune(replace(config, steps=100_000, time_limit=4))
+    found = finetune(replace(config, range="last", steps=None), stop)
 
-    assert len(found.epochs) < 1000
+    assert len(found.epochs) == 2
     assert load_classifier(config.output)[1] == found.meta
+
+
+def test_time_limit_in_which_nothing_can_be_learned_is_wrong_usage(config):
+    with pytest.raises(UsageError, match=r"--time-limit is 0\.001 seconds"):
+        finetune(replace(config, time_limit="0.001"))
 
 
 def test_run_that_diverges_says_what_to_do_and_keeps_what_it_has(config):
@@ -358,46 +370,59 @@ def test_file_without_a_classifier_is_refused():
         load_classifier(BUNDLED)
 
 
-def test_commands_of_the_documentation_work(fastnst, tmp_path, config):
+def test_commands_of_the_documentation_work(tmp_path, config, monkeypatch):
     text = (ROOT / "docs" / "finetune.md").read_text()
-    small_material(tmp_path, photos=2)
-    config.folder.rename(tmp_path / "drawings")
+    config.folder.rename(small_material(tmp_path, photos=2) / "drawings")
+    monkeypatch.chdir(tmp_path)
     quick = {
-        "finetune": ["--size", "32", "--batch-size", "4", "--precision", "fp32"],
+        "finetune": shlex.split("--size 32 --batch-size 8 --precision fp32"),
         "train": shlex.split("--steps 1 --size 32 --batch-size 1 --preset tiny --style-size 64 --precision fp32"),
         "info": [],
     }
+
     for line in filter(None, "".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)).splitlines()):
         program, command, *words = shlex.split(line.replace("--epochs 5", "--epochs 1"), comments=True)
-        words += quick[command]
-        if command == "finetune" and "--epochs" not in words:
-            words += ["--steps", "1"]
-        done = fastnst(command, *words)
-        assert (program, done.returncode) == ("fastnst", 0), f"{line}\n{done.stderr.decode()}"
-
+        steps = ["--steps", "1"] if command == "finetune" and "--epochs" not in words else []
+        assert (program, main([command, *words, *quick[command], *steps])) == ("fastnst", 0), line
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-        compile(block, "finetune.md", "exec")
+        exec(compile(block, "finetune.md", "exec"), {})
 
 
-def test_command_prints_a_table_or_json_and_its_errors_have_their_status(fastnst, config, tmp_path):
-    options = ["--range", "last", "--size", 32, "--precision", "fp32", "--epochs", 2]
+def test_command_prints_a_table_and_its_progress(config, capsys):
+    assert main(["finetune", str(config.folder), "-o", str(config.output), "--range", "last", *SMALL]) == 0
 
-    done = fastnst("finetune", config.folder, "-o", "w.safetensors", *options)
-
-    assert done.returncode == 0
-    lines = done.stdout.decode().splitlines()
-    assert lines[-1] == "w.safetensors"
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[-1] == str(config.output)
     assert any(re.match(r"\s*red\s+5\s+1\s+\d\s+\d\s+\d+\.\d%", line) for line in lines)
-    assert b"learning step 4/4, epoch 1" in done.stderr or b"learning step 2/2, epoch 1" in done.stderr
-    again = fastnst("finetune", config.folder, "-o", "w.safetensors", *options, "--json", "--overwrite", "-q")
-    assert again.stderr == b""
-    assert json.loads(again.stdout)["classes"] == ["green", "red"]
-    for status, words in (
-        (2, [config.folder, "-o", "a.safetensors", "--range", "some"]),
-        (2, [config.folder, "-o", "a.pth"]),
-        (3, [config.folder, "-o", "a.safetensors", "--device", "cuda"]),
-        (4, [tmp_path / "none", "-o", "a.safetensors"]),
-        (5, [config.folder, "-o", "w.safetensors"]),
-    ):
-        failed = fastnst("finetune", *words)
-        assert (failed.returncode, failed.stderr.count(b"\n")) == (status, 1), failed.stderr
+    assert re.search(r"learning step 2/2, epoch 2, loss \S+, accuracy \S+, cross-entropy \S+, ", printed.err)
+
+
+def test_command_prints_json(config, capsys):
+    assert (
+        main(["finetune", str(config.folder), "-o", str(config.output), "--range", "last", *SMALL, "--json", "-q"]) == 0
+    )
+
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["classes"] == ["green", "red"]
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (2, ["-o", "a.safetensors", "--range", "some"]),
+        (2, ["-o", "a.pth"]),
+        (3, ["-o", "a.safetensors", "--device", "cuda"]),
+        (4, ["-o", "a.safetensors", "--vgg", "none.safetensors"]),
+        (5, ["-o", "there.safetensors"]),
+        (6, ["-o", "a.safetensors", "--range", "all", "--learning-rate", "1e9"]),
+    ],
+)
+def test_errors_of_the_command_are_one_line_with_their_status(config, tmp_path, monkeypatch, capsys, status, words):
+    monkeypatch.chdir(tmp_path)
+    Path("there.safetensors").touch()
+
+    assert main(["finetune", str(config.folder), "-q", *SMALL, *words]) == status
+
+    assert capsys.readouterr().err.count("\n") == 1
