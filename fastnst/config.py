@@ -443,7 +443,11 @@ class FinetuneConfig:
 
     @property
     def log_folder(self) -> Path:
-        return self.logdir or self.output.with_suffix("")
+        """Where metrics.jsonl lies; never among the pictures, after which the output may be named."""
+        beside = self.output.with_suffix("")
+        return self.logdir or (
+            self.output.with_suffix(".logs") if beside.absolute() == self.folder.absolute() else beside
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""

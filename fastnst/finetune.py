@@ -1,7 +1,4 @@
-"""A loss network that knows somebody's own pictures: VGG learns to tell classes of them apart, and is saved for --vgg.
-
-What is learned is a classifier, the convolutions with one new linear layer over the averages of their last features.
-"""
+"""A loss network that knows somebody's own pictures: VGG learns to tell classes of them apart, for --vgg."""
 
 import json
 import logging
@@ -10,7 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastnst import __version__
+from fastnst.classifier import Classifier, ClassifierMeta, save_classifier
 from fastnst.config import FinetuneConfig
 from fastnst.data import Photographs, prepare_ahead
 from fastnst.device import keep_freed_memory, torch_device
@@ -31,7 +26,6 @@ from fastnst.errors import (
     FastnstError,
     InputError,
     Interrupted,
-    ModelError,
     OutputError,
     UnavailableError,
     UsageError,
@@ -40,14 +34,11 @@ from fastnst.files import check_output, remove_leftovers, show, write_bytes
 from fastnst.guards import Deadline, caught_signals, is_out_of_memory, only_run
 from fastnst.image import Pixels
 from fastnst.train import pick_precision
-from fastnst.vgg import VGGFeatures
 
-__all__ = ["Classifier", "FinetuneConfig", "finetune", "load_classifier"]
+__all__ = ["FinetuneConfig", "finetune"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-LAST_LAYER = "pool5"
 SMALLEST_CLASS = 4  # pictures
 EPOCHS = {"last": 50, "blocks4-5": 10, "all": 10}
 LEARNING_RATES = {"last": 1e-3, "blocks4-5": 1e-5, "all": 1e-5}
@@ -55,106 +46,6 @@ HEAD_FACTOR = 10  # times the convolutions' learning rate is that of the last la
 OUT_OF_TIME = 1000  # beside the numbers of signals
 
 T = TypeVar("T")
-
-
-class Classifier(nn.Module):
-    """VGG and one linear layer: (N, 3, H, W) RGB 0..1 -> (N, classes), the logarithms of probabilities but for a sum.
-
-    The linear layer sees the average over all places of each feature of pool5, less `shift` and divided by `scale`, so
-    that one learning rate fits every network.
-    """
-
-    shift: Tensor
-    scale: Tensor
-
-    def __init__(self, classes: int, vgg: str | Path = "bundled") -> None:
-        super().__init__()
-        self.features = VGGFeatures([LAST_LAYER], vgg)
-        width = [module for module in self.features.body if isinstance(module, nn.Conv2d)][-1].out_channels
-        self.head = nn.Linear(width, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.register_buffer("shift", torch.zeros(width))
-        self.register_buffer("scale", torch.ones(()))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classify(self.averages(images))
-
-    def averages(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB 0..1 -> (N, 512) float32, whatever the arithmetic of the convolutions."""
-        features: Tensor = self.features(images)[LAST_LAYER]
-        return features.mean((2, 3), dtype=torch.float32)
-
-    def classify(self, averages: Tensor) -> Tensor:
-        """(N, 512) -> (N, classes)."""
-        logits: Tensor = self.head((averages - self.shift) / self.scale)
-        return logits
-
-    def learn(self, range: str) -> list[nn.Parameter]:
-        """Let the convolutions of a range learn, no others, and return their weights."""
-        blocks = {"last": "", "blocks4-5": "45", "all": "12345"}[range]
-        for name, module in zip(self.features.names, self.features.body, strict=True):
-            module.requires_grad_(name[4] in blocks)
-        return [parameter for parameter in self.features.parameters() if parameter.requires_grad]
-
-    @torch.no_grad()
-    def head_to_file(self) -> dict[str, Tensor]:
-        """The tensors of a linear layer that does the same to the averages as they are."""
-        weight = self.head.weight / self.scale
-        return {"head.weight": weight.cpu(), "head.bias": (self.head.bias - weight @ self.shift).cpu()}
-
-
-@dataclass(frozen=True)
-class ClassifierMeta:
-    """What a fine-tuned loss network tells apart and how well; JSON under the header key `classifier`."""
-
-    classes: list[str]
-    training: list[int]  # pictures of each class
-    held_out: list[int]
-    epoch: int  # the one that was kept
-    accuracy: float  # of it, on the held-out pictures
-    cross_entropy: float
-    config: dict[str, Any]  # the whole FinetuneConfig
-    fastnst: str = field(default_factory=lambda: __version__)
-    torch: str = torch.__version__
-    format: int = FORMAT
-
-
-def read_meta(path: Path) -> ClassifierMeta | None:
-    """What a file says of the classifier in it; None if it is no safetensors file, or holds none.
-
-    Raises ModelError if that is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("classifier")
-    except (OSError, SafetensorError):
-        return None
-    if text is None:
-        return None
-    try:
-        values = json.loads(text)
-        meta = ClassifierMeta(**{f.name: values[f.name] for f in fields(ClassifierMeta)})
-        if not (meta.format == FORMAT and meta.classes and all(isinstance(name, str) for name in meta.classes)):
-            raise ValueError(f"format {meta.format}")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelError(f"{show(path)} has an unreadable header ({show(error)}); fine-tune it again") from error
-    return meta
-
-
-def load_classifier(path: Path) -> tuple[Classifier, ClassifierMeta]:
-    """The classifier that `finetune` wrote, on the CPU; ModelError for any other file."""
-    path = Path(path)
-    meta = read_meta(path)
-    if meta is None:
-        raise ModelError(f"{show(path)} holds no classifier; give a file that fastnst finetune wrote")
-    model = Classifier(len(meta.classes), path)
-    with safe_open(path, framework="pt") as file:
-        for name, parameter in (("head.weight", model.head.weight), ("head.bias", model.head.bias)):
-            if name not in file.keys() or file.get_tensor(name).shape != parameter.shape:  # noqa: SIM118
-                raise ModelError(f"{show(path)} lacks a fitting {name}; fine-tune it again")
-            parameter.data.copy_(file.get_tensor(name))
-    return model.requires_grad_(False).eval(), meta
 
 
 @dataclass(frozen=True)
@@ -205,8 +96,8 @@ def finetune(config: FinetuneConfig, on_progress: OnProgress | None = None) -> F
 
     The last layer learns first, from averages computed once; the convolutions start from there, so that a random last
     layer cannot spoil them. The best epoch is the one with the highest accuracy on the held-out pictures, then the
-    lowest cross-entropy. SIGINT and SIGTERM save the best so far and raise Interrupted; SIGUSR1 and a
-    time limit return it.
+    lowest cross-entropy. SIGINT and SIGTERM save the best so far and raise Interrupted; SIGUSR1 and a time
+    limit return it.
 
     Source: Kumar et al. 2022 for learning the last layer first.
 
@@ -528,14 +419,10 @@ class _Run:
         """Write the best epoch, unless it is written already or there is none."""
         if self.best is None or self.saved:
             return
-        metadata = {**self.metadata, "classifier": json.dumps(asdict(self.meta()))}
+        metadata = self.metadata
         if self.best.epoch and self.config.range != "last":
-            metadata["changes"] = f"fine-tuned by fastnst finetune --range {self.config.range}"
-        try:
-            data = save(self.kept, metadata)
-        except SafetensorError as error:
-            raise OutputError(f"cannot make a safetensors file: {error}") from error
-        write_bytes(self.config.output, _with_sorted_header(data))
+            metadata = {**metadata, "changes": f"fine-tuned by fastnst finetune --range {self.config.range}"}
+        save_classifier(self.config.output, self.kept, metadata, self.meta())
         self.saved = True
 
     def result(self) -> Finetuned:
@@ -590,16 +477,6 @@ def _cosine(rate: float, step: int, steps: int) -> float:
 
 def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _with_sorted_header(data: bytes) -> bytes:
-    """The same safetensors file with its metadata in order, which safetensors itself writes in any."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def _report_unusable(photographs: Photographs) -> None:

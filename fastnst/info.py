@@ -18,7 +18,7 @@ def describe(path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from fastnst.checkpoint import load_checkpoint
-    from fastnst.finetune import read_meta
+    from fastnst.classifier import read_meta
 
     if (found := read_meta(path)) is not None:
         return {"file": show(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}

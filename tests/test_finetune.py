@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fastnst.checkpoint import load_checkpoint
+from fastnst.classifier import load_classifier
 from fastnst.cli import main
 from fastnst.config import FinetuneConfig, TrainConfig
 from fastnst.data import Photographs
@@ -23,7 +24,6 @@ from fastnst.finetune import (
     class_weights,
     confusion_matrix,
     finetune,
-    load_classifier,
     split,
     weighted_cross_entropy,
 )
@@ -298,6 +298,13 @@ def test_existing_output_is_kept_before_any_work(config):
 def test_options_that_cannot_be_meant_are_wrong_usage(config, given):
     with pytest.raises(UsageError, match="--" + next(iter(given)).replace("_", "-")):
         replace(config, **given)
+
+
+def test_logs_of_an_output_named_after_the_pictures_are_not_among_them(config):
+    config = replace(config, output=config.folder.with_suffix(".safetensors"))
+
+    assert config.log_folder == config.folder.with_suffix(".logs")
+    assert replace(config, output=config.folder / "w.safetensors").log_folder == config.folder / "w"
 
 
 def test_missing_weights_to_start_from_are_an_error(config, tmp_path):

@@ -14,7 +14,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
     **dict.fromkeys(["image", "compose", "vgg", "nets", "onnx_file", "progress", "distributed", "guards"], 1),
-    **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "styles"], 2),
+    **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles"], 2),
     **dict.fromkeys(["engine", "train", "optimize", "finetune"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark", "evaluate"], 4),
     **dict.fromkeys(["sheet", "report", "sweep"], 5),
