@@ -183,12 +183,15 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
         tensors = load(data)
-        text = header.get("__metadata__", {}).get("fastnst")
+        metadata = header.get("__metadata__", {})
+        text = metadata.get("fastnst")
     # KeyError: a type of numbers that torch does not have.
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ModelError(
             f"{show(path)} is not a readable safetensors file ({show(error)}); train or copy it again"
         ) from error
+    if text is None and "classifier" in metadata:
+        raise ModelError(f"{show(path)} is a loss network that fastnst finetune wrote, not a style; give it to --vgg")
     if text is None:
         raise ModelError(f"{show(path)} is a safetensors file but not a fastnst checkpoint (no 'fastnst' header)")
     return tensors, text

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import fastnst
 from fastnst.config import (
     EvaluateOptions,
     ExportOptions,
+    FinetuneConfig,
     OptimizeConfig,
     ReconstructConfig,
     StylizeBenchmark,
@@ -40,6 +41,7 @@ from fastnst.files import is_folder, show
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, OnRound
     from fastnst.evaluate import Equivalent, Evaluation
+    from fastnst.finetune import EpochReport, Finetuned
     from fastnst.optimize import OnStep, OptimizeReport
 
 # Optional packages -> the extra that brings them.
@@ -566,6 +568,67 @@ def _inline(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else show(str(value))
+
+
+@app.command
+def finetune(
+    config: FinetuneConfig,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Make a loss network that knows your pictures, from a folder of them for each class.
+
+    What it writes is for --vgg of train and others. The best epoch on held-out pictures is kept; Ctrl-C saves the best
+    so far.
+
+    Parameters
+    ----------
+    as_json:
+        print everything as JSON
+    """
+    talk.start()
+    from fastnst.finetune import finetune as run_finetuning
+    from fastnst.progress import Progress
+
+    shown: Progress | None = None
+    with ExitStack() as stack:
+
+        def on_progress(title: str, total: int, newest: "EpochReport | None") -> None:
+            nonlocal shown
+            if shown is None or shown.title != title:
+                stack.close()
+                unit = "picture" if title == "looking" else "step"
+                shown = stack.enter_context(Progress(title, total, unit, quiet=talk.quiet))
+            shown.advance(", ".join(f"{name} {text}" for name, text in _in_short(newest).items()) if newest else "")
+
+        found = run_finetuning(config, on_progress)
+    if as_json:
+        print(json.dumps(found.to_json(), allow_nan=False))
+    else:
+        _print_finetuned(found)
+    return 0
+
+
+def _in_short(report: "EpochReport") -> dict[str, str]:
+    numbers = {"loss": report.loss, "accuracy": report.accuracy, "cross-entropy": report.cross_entropy}
+    return {"epoch": str(report.epoch), **{name: f"{value:.3g}" for name, value in numbers.items()}}
+
+
+def _print_finetuned(found: "Finetuned") -> None:
+    meta = found.meta
+    rows = [[*_in_short(one).values(), "kept" if one.epoch == meta.epoch else ""] for one in found.epochs]
+    _print_table([*_in_short(found.epochs[0]), ""], rows)
+    classes = [show(name) for name in meta.classes]
+    rows = [
+        [name, *map(str, (training, held_out, *taken)), f"{taken[index] / held_out:.1%}"]
+        for index, (name, training, held_out, taken) in enumerate(
+            zip(classes, meta.training, meta.held_out, found.confusion, strict=True)
+        )
+    ]
+    total = ["", str(sum(meta.training)), str(sum(meta.held_out)), *[""] * len(classes), f"{meta.accuracy:.1%}"]
+    _print_table(["class", "training", "held out", *(f"as {name}" for name in classes), "right"], rows, total)
+    print(show(found.path))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

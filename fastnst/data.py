@@ -6,11 +6,13 @@ workers, not on where a run was interrupted.
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,6 +24,9 @@ from fastnst.image import Limits, Pixels, read_picture, read_size
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
 KEPT = 1 << 29  # bytes of decoded photos that stay in memory
 _LIMITS = Limits(smallest=16)
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass
@@ -78,25 +83,32 @@ class Photographs:
         """
         epoch, place = divmod(position, len(self.files))
         order = _order(self.seed, epoch, len(self.files))
-        random = np.random.default_rng([self.seed, position])
-        zoom, x, y, flip = LARGEST_SCALE ** random.random(), random.random(), random.random(), random.random() < 0.5
         for offset in range(len(self.files)):
             path = self.files[order[(place + offset) % len(self.files)]]
             if path in self.unusable:
                 continue
             try:
-                image = self._decoded(path)
+                return self.random_crop(path, np.random.default_rng([self.seed, position]))
             except FastnstError as error:
                 self.unusable[path] = str(error)
-                continue
-            side = min(image.size) / max(1.0, zoom)
-            left, top = x * (image.width - side), y * (image.height - side)
-            box = (left, top, left + side, top + side)
-            pixels = np.asarray(
-                image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-            )
-            return pixels[:, ::-1] if flip else pixels
         raise InputError(f"every picture in {show(self.folder)} turned out damaged; give usable photographs")
+
+    def random_crop(self, path: Path, random: np.random.Generator) -> Pixels:
+        """A photo at a random scale, place and side: uint8 (size, size, 3)."""
+        zoom, x, y, flip = LARGEST_SCALE ** random.random(), random.random(), random.random(), random.random() < 0.5
+        pixels = self._cut(path, max(1.0, zoom), x, y)
+        return pixels[:, ::-1] if flip else pixels
+
+    def middle(self, path: Path) -> Pixels:
+        """The largest square in the middle of a photo: uint8 (size, size, 3)."""
+        return self._cut(path, 1, 0.5, 0.5)
+
+    def _cut(self, path: Path, zoom: float, x: float, y: float) -> Pixels:
+        image = self._decoded(path)
+        side = min(image.size) / zoom
+        left, top = x * (image.width - side), y * (image.height - side)
+        box = (left, top, left + side, top + side)
+        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
     def _decoded(self, path: Path) -> Image.Image:
         """A photo, scaled to what the smallest crop needs or up to twice that; the first ones stay in memory."""
@@ -118,16 +130,24 @@ class Photographs:
 
         Several ranks see the parts, in their order, of what one alone would see in a batch as large as all of theirs.
         """
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            ahead: deque[list[Future[Pixels]]] = deque()
-            try:
-                for step in range(start, stop):
-                    while len(ahead) < 3 and step + len(ahead) < stop:
-                        first = ((step + len(ahead)) * ranks + rank) * batch_size
-                        ahead.append([pool.submit(self.crop, first + i) for i in range(batch_size)])
-                    yield np.stack([crop.result() for crop in ahead.popleft()])
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        firsts = ((step * ranks + rank) * batch_size for step in range(start, stop))
+        positions = (range(first, first + batch_size) for first in firsts)
+        return map(np.stack, prepare_ahead(self.crop, positions, workers))
+
+
+def prepare_ahead(make: Callable[[T], U], batches: Iterable[Iterable[T]], workers: int) -> Iterator[list[U]]:
+    """What threads make of the items of each batch, in order, up to three batches ahead."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        ahead: deque[list[Future[U]]] = deque()
+        waiting = iter(batches)
+        try:
+            while True:
+                ahead += ([pool.submit(make, item) for item in batch] for batch in islice(waiting, 3 - len(ahead)))
+                if not ahead:
+                    return
+                yield [made.result() for made in ahead.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @lru_cache(maxsize=4)

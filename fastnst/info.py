@@ -9,7 +9,7 @@ from fastnst.files import show
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything a .safetensors or .onnx file says about itself.
+    """Everything a checkpoint, a fine-tuned loss network or an .onnx file says about itself.
 
     Raises ModelError, or UnsafeModelError for a pickle, if it is neither or damaged.
     """
@@ -18,7 +18,10 @@ def describe(path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from fastnst.checkpoint import load_checkpoint
+    from fastnst.classifier import read_meta
 
+    if (found := read_meta(path)) is not None:
+        return {"file": show(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}
     net, meta = load_checkpoint(path)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return {

@@ -20,6 +20,9 @@ BUNDLED = Path(__file__).parent / "weights" / "vgg16_features.fp16.safetensors"
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
 
+# Of a file's metadata, what stays true of weights that were learned from its own.
+_KEPT = ("authors", "input", "license", "model")
+
 Pooling = Literal["max", "average"]
 
 
@@ -48,7 +51,8 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, layers: Sequence[str], vgg: str | Path = "bundled", pooling: Pooling = "max") -> None:
         super().__init__()
-        weights, imagenet_input = _read_weights(vgg)
+        weights, metadata = _read_weights(vgg)
+        self.metadata = {key: metadata[key] for key in _KEPT if key in metadata}
         network = "vgg19" if "features.34.weight" in weights else "vgg16"
         self.names = layer_names(network)
         self.layers = tuple(self._in_depth_order(layers))
@@ -56,7 +60,7 @@ class VGGFeatures(nn.Module):
         self.body = nn.ModuleList(_modules(self.names[:depth], pooling, keep=self.layers))
         _load(self.body, weights, source=vgg)
 
-        if imagenet_input:
+        if not self.metadata.get("input", "").startswith("RGB, values 0..255"):
             mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
             scale, shift = 1 / std, -mean / std
         else:
@@ -86,6 +90,14 @@ class VGGFeatures(nn.Module):
             if name == wanted[-1]:
                 break
         return features
+
+    def to_file(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What a file holds whose name `vgg` may be: weights as float16 by torchvision's keys, and metadata."""
+        tensors = {
+            f"features.{name}": tensor.detach().half().cpu().contiguous()
+            for name, tensor in self.body.state_dict().items()
+        }
+        return tensors, {**self.metadata, "dtype": "float16"}
 
     def _in_depth_order(self, layers: Iterable[str]) -> list[str]:
         wanted = set(layers)
@@ -124,10 +136,10 @@ def _load(body: nn.ModuleList, weights: dict[str, Tensor], source: str | Path) -
             parameter.data.copy_(weights[key])
 
 
-def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], bool]:
-    """Convolution weights by torchvision's keys, and whether they want torchvision's input normalization."""
+def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Convolution weights by torchvision's keys, and metadata; without `input` there, it is ImageNet's."""
     if vgg in ("torchvision", "vgg19"):
-        return _torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), True
+        return _torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), {}
     path = BUNDLED if vgg == "bundled" else Path(vgg)
     try:
         with safe_open(path, framework="pt") as file:
@@ -137,7 +149,7 @@ def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], bool]:
         raise ModelError(
             f"cannot read VGG weights from {path} ({error}); give bundled, torchvision, vgg19 or a safetensors file"
         ) from error
-    return weights, not metadata.get("input", "").startswith("RGB, values 0..255")
+    return weights, metadata
 
 
 def _torchvision_weights(network: str) -> dict[str, Tensor]:
