@@ -127,7 +127,7 @@ def _load(body: nn.ModuleList, weights: dict[str, Tensor], source: str | Path) -
 def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], bool]:
     """Convolution weights by torchvision's keys, and whether they want torchvision's input normalization."""
     if vgg in ("torchvision", "vgg19"):
-        return _torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), True
+        return torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), True
     path = BUNDLED if vgg == "bundled" else Path(vgg)
     try:
         with safe_open(path, framework="pt") as file:
@@ -140,10 +140,14 @@ def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], bool]:
     return weights, not metadata.get("input", "").startswith("RGB, values 0..255")
 
 
-def _torchvision_weights(network: str) -> dict[str, Tensor]:
-    from torchvision.models import VGG16_Weights, VGG19_Weights
+def torchvision_weights(network: str) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of one of its networks by their keys, from its cache or the net.
 
-    entry = VGG16_Weights.IMAGENET1K_V1 if network == "vgg16" else VGG19_Weights.IMAGENET1K_V1
+    Raises UnavailableError, with the file and the folder it belongs into, if they are neither here nor can be loaded.
+    """
+    from torchvision.models import get_model_weights
+
+    entry = get_model_weights(network)["IMAGENET1K_V1"]
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the download has another hash
