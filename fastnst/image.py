@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
-from fastnst.files import show, write_bytes
+from fastnst.files import show, write_bytes, write_stdout
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ MAGIC: dict[str, tuple[tuple[int, bytes], ...]] = {
 }
 # What is written, by the suffix of the output.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+
+ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 
 Frames = Literal["first", "reject"]
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -172,6 +174,28 @@ def output_format(path: Path | str) -> str:
     return SUFFIXES[suffix]
 
 
+def animation_format(path: Path) -> str:
+    """The format an animation's suffix asks for; standard output is PNG. UsageError for any other suffix."""
+    if str(path) == "-":
+        return "PNG"
+    suffix = path.suffix.lower()
+    if suffix not in ANIMATIONS:
+        raise UsageError(f"cannot write the animation {show(path)}: the name must end in {', '.join(ANIMATIONS)}")
+    return ANIMATIONS[suffix]
+
+
+def write_animation(frames: Sequence[Picture], path: Path, *, quality: int = 92, rate: int = 12) -> None:
+    """Write `rate` frames a second as an endless GIF, WebP or PNG, atomically, or onto standard output."""
+    first, *rest = [frame.to_pil() for frame in frames]
+    buffer = BytesIO()
+    options = {"quality": quality} if (format := animation_format(path)) == "WEBP" else {}
+    try:
+        first.save(buffer, format, save_all=True, append_images=rest, duration=round(1000 / rate), loop=0, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot encode {len(frames)} frames as {format}: {error}") from error
+    _write(buffer.getvalue(), path)
+
+
 def encode_picture(picture: Picture, format: str, quality: int = 92) -> bytes:
     """Picture -> bytes of a JPEG, PNG or WebP in sRGB without any metadata; JPEG puts transparency on white."""
     image = picture.to_pil()
@@ -191,8 +215,15 @@ def encode_picture(picture: Picture, format: str, quality: int = 92) -> bytes:
 
 
 def write_picture(picture: Picture, path: Path, quality: int = 92) -> None:
-    """Encode by the suffix and write atomically."""
-    write_bytes(path, encode_picture(picture, output_format(path), quality))
+    """Encode by the suffix and write atomically, or a PNG onto standard output for "-"."""
+    _write(encode_picture(picture, output_format(path), quality), path)
+
+
+def _write(data: bytes, path: Path) -> None:
+    if str(path) == "-":
+        write_stdout(data)
+    else:
+        write_bytes(path, data)
 
 
 def looks_like_image(data: bytes) -> str | None:

@@ -66,10 +66,10 @@ def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequenc
     return Picture(np.asarray(sheet))
 
 
-def arrange(tiles: Sequence[tuple[str, Picture]]) -> Picture:
-    """Labelled pictures of one size in rows on white, in a shape near a square."""
+def arrange(tiles: Sequence[tuple[str, Picture]], columns: int | None = None) -> Picture:
+    """Labelled pictures of one size in rows on white, of so many columns or in a shape near a square."""
     height, width = tiles[0][1].size
-    columns = max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
+    columns = columns or max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _LABEL + _GAP) + _GAP), "white")

@@ -70,13 +70,7 @@ class VGGFeatures(nn.Module):
         wanted = self.layers if layers is None else self._in_depth_order(layers)
         if not set(wanted) <= set(self.layers):
             raise UsageError(f"this network was built for {', '.join(self.layers)}; name {', '.join(wanted)} there too")
-        smallest = 2 ** sum(name.startswith("pool") for name in self.names[: self.names.index(wanted[-1]) + 1])
-        if min(images.shape[-2:]) < smallest:
-            height, width = images.shape[-2:]
-            raise InputError(
-                f"image is {width}x{height} but {wanted[-1]} needs at least {smallest}x{smallest}; "
-                "use a larger image or a shallower layer"
-            )
+        check_size(images, wanted[-1], self.smallest(wanted[-1]))
         x = images * self.scale + self.shift
         features = {}
         for name, module in zip(self.names, self.body, strict=False):
@@ -87,12 +81,26 @@ class VGGFeatures(nn.Module):
                 break
         return features
 
+    def smallest(self, layer: str) -> int:
+        """The side in pixels of the smallest picture that has features there."""
+        return 1 << sum(name.startswith("pool") for name in self.names[: self.names.index(layer) + 1])
+
     def _in_depth_order(self, layers: Iterable[str]) -> list[str]:
         wanted = set(layers)
         unknown = sorted(wanted - set(self.names))
         if unknown or not wanted:
             raise UsageError(f"unknown VGG layer {', '.join(unknown) or '(none)'}; choose from {', '.join(self.names)}")
         return [name for name in self.names if name in wanted]
+
+
+def check_size(images: Tensor, layer: str, smallest: int) -> None:
+    """InputError if pictures (N, 3, H, W) are too small to have features at a layer."""
+    height, width = images.shape[-2:]
+    if min(height, width) < smallest:
+        raise InputError(
+            f"image is {width}x{height} but {layer} needs at least {smallest}x{smallest}; "
+            "use a larger image or a shallower layer"
+        )
 
 
 def _modules(names: Sequence[str], pooling: Pooling, keep: Sequence[str]) -> list[nn.Module]:
