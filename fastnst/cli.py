@@ -522,9 +522,8 @@ def dream(
     with Progress("dreaming", sum(planned) * config.octaves, "step", quiet=talk.quiet) as progress:
 
         def on_step(frame: int, step: Step) -> None:
-            progress.start_at(
-                sum(planned[:frame]) * config.octaves + (step.octave - 1) * planned[frame] + step.step - 1
-            )
+            done = sum(planned[:frame]) * config.octaves + (step.octave - 1) * planned[frame]
+            progress.start_at(done + step.step - 1)
             of_frame = f"frame {frame + 1} of {config.zoom}, " if config.zoom else ""
             progress.advance(f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}")
 
@@ -554,7 +553,12 @@ def visualize_filters(
 
     total = len(planned_filters(options)) * options.iterations
     with Progress("drawing", total, "step", quiet=talk.quiet) as progress:
-        path = filter_sheet(options, progress.advance)
+
+        def on_step(filters: int) -> None:
+            progress.start_at(progress.done + filters - 1)
+            progress.advance()
+
+        path = filter_sheet(options, on_step)
     print(show(path))
     return 0
 

@@ -25,6 +25,7 @@ VGG_LAYERS = ("relu3_3",)
 
 BATCH = 16  # patterns drawn at once
 STRONGEST = 23  # maps, which are 24 tiles with the picture
+CONTRAST = 1.5  # deviation before the sigmoid, at most: patterns neither fade nor end in black and white
 MARGIN = 8  # pixels beyond a pattern's border, which convolutions fill with zeros
 
 
@@ -34,8 +35,8 @@ def planned_filters(options: FilterOptions) -> list[tuple[str, int]]:
     return [(layer, number) for layer in layers for number in options.filters]
 
 
-def filter_sheet(options: FilterOptions, on_step: Callable[[], None] | None = None) -> Path:
-    """Draw a pattern for each filter and write them on one labelled sheet; `on_step` is called once a filter and step.
+def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None = None) -> Path:
+    """Draw a pattern for each filter and write them on one labelled sheet; `on_step` sees how many took a step.
 
     Raises UsageError for a layer or filter the network does not have, OutputError if the sheet exists or cannot be
     written, UnavailableError for weights that are not here, Interrupted by a signal, after the sheet was written.
@@ -56,9 +57,9 @@ def filter_sheet(options: FilterOptions, on_step: Callable[[], None] | None = No
         for layer in layers:
             for first in range(0, len(options.filters), BATCH):
                 filters = options.filters[first : first + BATCH]
-                for patterns in draw(features, layer, filters, options):
-                    for _ in filters if on_step is not None else ():
-                        on_step()
+                for patterns in draw(features, layer, filters, options):  # noqa: B007 (the last ones count)
+                    if on_step is not None:
+                        on_step(len(filters))
                     if received:
                         break
                 pixels = [Picture(to_pixels(pattern.cpu().numpy())) for pattern in patterns]
@@ -118,6 +119,7 @@ def render(spectrum: Tensor, size: int) -> Tensor:
     # As in photographs, amplitudes fall with the frequency.
     scale = size / torch.hypot(rows, columns).clamp_min(1 / size)
     planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(size, size))
+    planes = planes / (planes.std((1, 2, 3), keepdim=True) / CONTRAST).clamp_min(1)
     colors = torch.tensor(COLORS).to(planes)
     return torch.einsum("ij,njhw->nihw", colors, planes).sigmoid()
 

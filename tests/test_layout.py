@@ -13,9 +13,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # A module imports only from its own level and those below. The package itself holds the version and imports on demand.
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
-    **dict.fromkeys(
-        ["image", "compose", "vgg", "inception", "nets", "onnx_file", "progress", "distributed", "guards"], 1
-    ),
+    **dict.fromkeys(["image", "compose", "vgg", "inception", "nets", "onnx_file"], 1),
+    **dict.fromkeys(["progress", "distributed", "guards"], 1),
     **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "styles"], 2),
     **dict.fromkeys(["engine", "train", "optimize", "dream"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark", "evaluate"], 4),
