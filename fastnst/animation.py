@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fastnst.errors import UsageError
-from fastnst.files import atomic_write, write_bytes
+from fastnst.errors import OutputError, UsageError
+from fastnst.files import atomic_write, show, write_bytes, write_stdout
 from fastnst.image import Pixels
 
 # Options of Pillow for each kind of file.
@@ -25,12 +25,14 @@ def check_animation(path: Path) -> None:
     """UsageError if no animation is written under such a name; ModuleNotFoundError for MP4 without PyAV."""
     if path.suffix.lower() == ".mp4":
         import av  # noqa: F401
-    elif path.suffix.lower() not in KINDS:
-        raise UsageError(f"{path.name} does not end in {', '.join(KINDS)} or .mp4; name the animation so")
+    elif str(path) != "-" and path.suffix.lower() not in KINDS:
+        raise UsageError(f"{show(path)} does not end in {', '.join(KINDS)} or .mp4; name the animation so")
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], rate: float, hold: float = 0) -> None:
     """Write frames of one size, at so many a second, the last one held for some seconds; loops where the format can.
+
+    "-" is an APNG onto standard output.
 
     Raises UsageError for another suffix, OutputError if it cannot be written.
     """
@@ -43,9 +45,15 @@ def write_animation(path: Path, frames: Sequence[Pixels], rate: float, hold: flo
     durations[-1] += round(hold * 1000)
     first, *others = map(Image.fromarray, frames)
     buffer = BytesIO()
-    options = KINDS[path.suffix.lower()]
-    first.save(buffer, save_all=True, append_images=others, duration=durations, loop=0, **options)
-    write_bytes(path, buffer.getvalue())
+    options = KINDS[".png" if str(path) == "-" else path.suffix.lower()]
+    try:
+        first.save(buffer, save_all=True, append_images=others, duration=durations, loop=0, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot encode {len(frames)} frames for {show(path)}: {error}") from error
+    if str(path) == "-":
+        write_stdout(buffer.getvalue())
+    else:
+        write_bytes(path, buffer.getvalue())
 
 
 def _write_mp4(path: Path, frames: Sequence[Pixels], rate: float) -> None:

@@ -21,8 +21,11 @@ from cyclopts import App, CycloptsError, Parameter
 
 import fastnst
 from fastnst.config import (
+    DreamConfig,
     EvaluateOptions,
     ExportOptions,
+    FeatureOptions,
+    FilterOptions,
     FinetuneConfig,
     OptimizeConfig,
     ReconstructConfig,
@@ -73,6 +76,8 @@ app = App(
 
 benchmark = App(name="benchmark", help="Time training and painting on this machine.")
 app.command(benchmark)
+visualize = App(name="visualize", help="Look inside the loss network: its filters, and its features of a picture.")
+app.command(visualize)
 
 
 @Parameter(name="*")
@@ -629,6 +634,85 @@ def _print_finetuned(found: "Finetuned") -> None:
     total = ["", str(sum(meta.training)), str(sum(meta.held_out)), *[""] * len(classes), f"{meta.accuracy:.1%}"]
     _print_table(["class", "training", "held out", *(f"as {name}" for name in classes), "right"], rows, total)
     print(show(found.path))
+
+
+@app.command
+def dream(
+    config: DreamConfig,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Dream of a picture: amplify what a network sees in it (DeepDream).
+
+    Ctrl-C writes what was dreamed so far.
+
+    Parameters
+    ----------
+    as_json:
+        print the output and how each octave went as JSON
+    """
+    talk.start()
+    from fastnst.dream import Step, planned_steps
+    from fastnst.dream import dream as run_dream
+    from fastnst.progress import Progress
+
+    to_stdout = str(config.output) == "-"
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("a picture will not be written to a terminal; add > dream.png")
+    planned = planned_steps(config)
+    with Progress("dreaming", sum(planned) * config.octaves, "step", quiet=talk.quiet) as progress:
+
+        def on_step(frame: int, step: Step) -> None:
+            done = sum(planned[:frame]) * config.octaves + (step.octave - 1) * planned[frame]
+            progress.start_at(done + step.step - 1)
+            of_frame = f"frame {frame + 1} of {config.zoom}, " if config.zoom else ""
+            progress.advance(f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}")
+
+        found = run_dream(config, on_step)
+    if as_json:
+        octaves = [vars(octave) for octave in found.octaves]
+        out = sys.stderr if to_stdout else sys.stdout
+        print(json.dumps({"output": show(found.path), "octaves": octaves}), file=out)
+    elif not to_stdout:
+        print(show(found.path))
+    return 0
+
+
+@visualize.command(name="filters")
+def visualize_filters(
+    options: FilterOptions,
+    *,
+    talk: Talk = Talk(),
+) -> int:
+    """Draw what each filter of a layer looks for, on a labelled sheet.
+
+    Ctrl-C writes the sheet as it is then.
+    """
+    talk.start()
+    from fastnst.progress import Progress
+    from fastnst.visualize import filter_sheet, planned_filters
+
+    total = len(planned_filters(options)) * options.iterations
+    with Progress("drawing", total, "step", quiet=talk.quiet) as progress:
+
+        def on_step(filters: int) -> None:
+            progress.start_at(progress.done + filters - 1)
+            progress.advance()
+
+        path = filter_sheet(options, on_step)
+    print(show(path))
+    return 0
+
+
+@visualize.command(name="features")
+def visualize_features(options: FeatureOptions, *, talk: Talk = Talk()) -> int:
+    """Show where in a picture the filters of a layer find what they look for, on a labelled sheet."""
+    talk.start()
+    from fastnst.visualize import feature_sheet
+
+    print(show(feature_sheet(options)))
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,6 +36,20 @@ def torch_device(device: Device) -> "torch.device":
     return torch.device(chosen)
 
 
+def pick_precision(precision: str, device: "torch.device") -> "torch.dtype":
+    """The arithmetic of the convolutions: "auto" is bf16 where the hardware computes it, float32 elsewhere."""
+    import torch
+
+    names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision != "auto":
+        return names[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return (
+        torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
+    )
+
+
 def onnx_providers(device: Device) -> list[str]:
     """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
     import onnxruntime

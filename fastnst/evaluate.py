@@ -15,7 +15,7 @@ from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, check_range
 from fastnst.data import Photographs
 from fastnst.descent import descend_lbfgs
-from fastnst.device import torch_device
+from fastnst.device import pick_precision, torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import show
@@ -23,7 +23,7 @@ from fastnst.image import SUFFIXES, Array, read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
 from fastnst.nets import TransformerNet
 from fastnst.onnx_file import read_onnx
-from fastnst.train import pick_precision, read_painting
+from fastnst.train import read_painting
 from fastnst.vgg import Pooling, VGGFeatures
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")

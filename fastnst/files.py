@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -75,6 +76,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_write(path) as file:
         file.write(data)
+
+
+def write_stdout(data: bytes) -> None:
+    """Write all of it to standard output."""
+    rest = memoryview(data)
+    while rest:  # with PYTHONUNBUFFERED a write may take only a part
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.buffer.flush()
 
 
 def remove_leftovers(folder: Path) -> None:

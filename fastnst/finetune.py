@@ -20,7 +20,7 @@ from torch import Tensor
 from fastnst.classifier import Classifier, ClassifierMeta, save_classifier
 from fastnst.config import FinetuneConfig
 from fastnst.data import Photographs, prepare_ahead
-from fastnst.device import keep_freed_memory, torch_device
+from fastnst.device import keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import (
     DivergedError,
     FastnstError,
@@ -33,7 +33,6 @@ from fastnst.errors import (
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
 from fastnst.guards import Deadline, caught_signals, is_out_of_memory, only_run
 from fastnst.image import Pixels
-from fastnst.train import pick_precision
 
 __all__ = ["FinetuneConfig", "finetune"]
 

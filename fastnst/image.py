@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
-from fastnst.files import show, write_bytes
+from fastnst.files import show, write_bytes, write_stdout
 
 log = logging.getLogger(__name__)
 
@@ -191,8 +191,15 @@ def encode_picture(picture: Picture, format: str, quality: int = 92) -> bytes:
 
 
 def write_picture(picture: Picture, path: Path, quality: int = 92) -> None:
-    """Encode by the suffix and write atomically."""
-    write_bytes(path, encode_picture(picture, output_format(path), quality))
+    """Encode by the suffix and write atomically, or a PNG onto standard output for "-"."""
+    _write(encode_picture(picture, output_format(path), quality), path)
+
+
+def _write(data: bytes, path: Path) -> None:
+    if str(path) == "-":
+        write_stdout(data)
+    else:
+        write_bytes(path, data)
 
 
 def looks_like_image(data: bytes) -> str | None:

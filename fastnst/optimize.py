@@ -19,7 +19,7 @@ from fastnst.animation import check_animation, write_animation
 from fastnst.compose import keep_histogram_colors, keep_luma_colors, read_mask, within_mask
 from fastnst.config import DescentOptions, OptimizeConfig, layer_weights
 from fastnst.descent import AdamState, Iterate, descend_adam, descend_lbfgs
-from fastnst.device import torch_device
+from fastnst.device import pick_precision, torch_device
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, show
 from fastnst.guards import caught_signals
@@ -36,7 +36,7 @@ from fastnst.image import (
 )
 from fastnst.logs import PictureLogs
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
-from fastnst.train import pick_precision, read_painting
+from fastnst.train import read_painting
 from fastnst.vgg import VGGFeatures
 
 # Found by eye at 512 pixels with the layers of Gatys et al., whose content layer lies deeper than that of training.

@@ -3,7 +3,6 @@
 import glob
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from fastnst.config import StylizeOptions
 from fastnst.device import Device
 from fastnst.engine import Engine, EngineName, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
-from fastnst.files import check_output, is_folder, show, write_bytes
+from fastnst.files import check_output, is_folder, show, write_bytes, write_stdout
 from fastnst.image import (
     SUFFIXES,
     Picture,
@@ -135,10 +134,7 @@ def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None
         write_bytes(target, encode_picture(picture, output_format(target), options.quality))
     else:
         format = SUFFIXES["." + options.format] if options.format else output_format(target)
-        rest = memoryview(encode_picture(picture, format, options.quality))
-        while rest:  # with PYTHONUNBUFFERED a write may take only a part
-            rest = rest[sys.stdout.buffer.write(rest) :]
-        sys.stdout.buffer.flush()
+        write_stdout(encode_picture(picture, format, options.quality))
 
 
 def _picture(image: Source, options: StylizeOptions) -> Picture:

@@ -31,7 +31,7 @@ from fastnst.checkpoint import (
 )
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
-from fastnst.device import keep_freed_memory, torch_device
+from fastnst.device import keep_freed_memory, pick_precision, torch_device
 from fastnst.distributed import Ranks
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UnavailableError, UsageError
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
@@ -558,18 +558,6 @@ def _scaled(painting: Picture, size: int) -> Picture:
     """The painting with a longer side of so many pixels."""
     scale = size / max(painting.size)
     return resize(painting, *(max(1, round(side * scale)) for side in painting.size))
-
-
-def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of the convolutions: "auto" is bf16 where the hardware computes it, float32 elsewhere."""
-    names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision != "auto":
-        return names[precision]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return (
-        torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
-    )
 
 
 def _check_outputs(config: TrainConfig) -> None:

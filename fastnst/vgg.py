@@ -74,13 +74,7 @@ class VGGFeatures(nn.Module):
         wanted = self.layers if layers is None else self._in_depth_order(layers)
         if not set(wanted) <= set(self.layers):
             raise UsageError(f"this network was built for {', '.join(self.layers)}; name {', '.join(wanted)} there too")
-        smallest = 2 ** sum(name.startswith("pool") for name in self.names[: self.names.index(wanted[-1]) + 1])
-        if min(images.shape[-2:]) < smallest:
-            height, width = images.shape[-2:]
-            raise InputError(
-                f"image is {width}x{height} but {wanted[-1]} needs at least {smallest}x{smallest}; "
-                "use a larger image or a shallower layer"
-            )
+        check_size(images, wanted[-1], self.smallest(wanted[-1]))
         x = images * self.scale + self.shift
         features = {}
         for name, module in zip(self.names, self.body, strict=False):
@@ -99,12 +93,26 @@ class VGGFeatures(nn.Module):
         }
         return tensors, {**self.metadata, "dtype": "float16"}
 
+    def smallest(self, layer: str) -> int:
+        """The side in pixels of the smallest picture that has features there."""
+        return 1 << sum(name.startswith("pool") for name in self.names[: self.names.index(layer) + 1])
+
     def _in_depth_order(self, layers: Iterable[str]) -> list[str]:
         wanted = set(layers)
         unknown = sorted(wanted - set(self.names))
         if unknown or not wanted:
             raise UsageError(f"unknown VGG layer {', '.join(unknown) or '(none)'}; choose from {', '.join(self.names)}")
         return [name for name in self.names if name in wanted]
+
+
+def check_size(images: Tensor, layer: str, smallest: int) -> None:
+    """InputError if pictures (N, 3, H, W) are too small to have features at a layer."""
+    height, width = images.shape[-2:]
+    if min(height, width) < smallest:
+        raise InputError(
+            f"image is {width}x{height} but {layer} needs at least {smallest}x{smallest}; "
+            "use a larger image or a shallower layer"
+        )
 
 
 def _modules(names: Sequence[str], pooling: Pooling, keep: Sequence[str]) -> list[nn.Module]:
@@ -139,7 +147,7 @@ def _load(body: nn.ModuleList, weights: dict[str, Tensor], source: str | Path) -
 def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Convolution weights by torchvision's keys, and metadata; without `input` there, it is ImageNet's."""
     if vgg in ("torchvision", "vgg19"):
-        return _torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), {}
+        return torchvision_weights("vgg16" if vgg == "torchvision" else "vgg19"), {}
     path = BUNDLED if vgg == "bundled" else Path(vgg)
     try:
         with safe_open(path, framework="pt") as file:
@@ -152,10 +160,14 @@ def _read_weights(vgg: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return weights, metadata
 
 
-def _torchvision_weights(network: str) -> dict[str, Tensor]:
-    from torchvision.models import VGG16_Weights, VGG19_Weights
+def torchvision_weights(network: str) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of one of its networks by their keys, from its cache or the net.
 
-    entry = VGG16_Weights.IMAGENET1K_V1 if network == "vgg16" else VGG19_Weights.IMAGENET1K_V1
+    Raises UnavailableError, with the file and the folder it belongs into, if they are neither here nor can be loaded.
+    """
+    from torchvision.models import get_model_weights
+
+    entry = get_model_weights(network)["IMAGENET1K_V1"]
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the download has another hash

@@ -13,12 +13,12 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # A module imports only from its own level and those below. The package itself holds the version and imports on demand.
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
-    **dict.fromkeys(["image", "compose", "vgg", "nets", "onnx_file", "progress", "distributed", "guards"], 1),
-    **dict.fromkeys(["descent", "animation"], 1),
+    **dict.fromkeys(["image", "compose", "vgg", "inception", "nets", "onnx_file"], 1),
+    **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation"], 1),
     **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles"], 2),
-    **dict.fromkeys(["engine", "train", "optimize", "finetune"], 3),
+    **dict.fromkeys(["engine", "train", "optimize", "finetune", "dream"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark", "evaluate"], 4),
-    **dict.fromkeys(["sheet", "report", "sweep", "reconstruct", "tradeoff"], 5),
+    **dict.fromkeys(["sheet", "report", "sweep", "reconstruct", "tradeoff", "visualize"], 5),
     "cli": 6,
     "__init__": 6,
     "__main__": 7,
