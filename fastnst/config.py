@@ -698,14 +698,15 @@ class FinetuneConfig:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")
+        if self.folder.absolute() in self.output.absolute().parents:
+            raise UsageError(f"--output is {self.output}, among the pictures; choose another folder")
 
     @property
     def log_folder(self) -> Path:
         """Where metrics.jsonl lies; never among the pictures, after which the output may be named."""
         beside = self.output.with_suffix("")
-        return self.logdir or (
-            self.output.with_suffix(".logs") if beside.absolute() == self.folder.absolute() else beside
-        )
+        among = beside.absolute() == self.folder.absolute()
+        return self.logdir or (self.output.with_suffix(".logs") if among else beside)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""

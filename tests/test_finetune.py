@@ -304,7 +304,8 @@ def test_logs_of_an_output_named_after_the_pictures_are_not_among_them(config):
     config = replace(config, output=config.folder.with_suffix(".safetensors"))
 
     assert config.log_folder == config.folder.with_suffix(".logs")
-    assert replace(config, output=config.folder / "w.safetensors").log_folder == config.folder / "w"
+    with pytest.raises(UsageError, match="among the pictures; choose another folder"):
+        replace(config, output=config.folder / "red" / "w.safetensors")
 
 
 def test_missing_weights_to_start_from_are_an_error(config, tmp_path):
