@@ -21,7 +21,7 @@ PHOTOS = {
     "detail": "reims-cathedral",
     "flat sky": "eiffel-tower",
 }
-SIDE = 320  # pixels
+SIDE = 256  # pixels
 
 
 def ship(name: str) -> None:
@@ -38,7 +38,7 @@ def ship(name: str) -> None:
         top, left = (height - side) // 2, (width - side) // 2
         middle = resize(Picture(content.rgb[top : top + side, left : left + side]), SIDE, SIDE)
         tiles.append((label, stylizer.paint(middle)))
-    write_picture(arrange(tiles), preview, quality=82)
+    write_picture(arrange(tiles), preview, quality=80)
 
 
 if __name__ == "__main__":
