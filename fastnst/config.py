@@ -747,11 +747,11 @@ class DreamConfig:
     """each octave is so many times as large as the one before"""
     iterations: int = 12
     """steps at each octave"""
-    step_size: float = 0.015
+    step_size: float = 0.012
     """how much a step changes a pixel on average, of 1"""
     jitter: int = 32
     """the picture is shifted at random by up to so many pixels before each step"""
-    smoothing: float = 0.5
+    smoothing: float = 0.8
     """blur of the gradient, pixels; grows over an octave by 2"""
     maximum_loss: float | None = None
     """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
@@ -861,6 +861,8 @@ class FilterOptions:
         _take_paths(self, "output")
         object.__setattr__(self, "layer", _names(self.layer))
         object.__setattr__(self, "filters", _numbers(self.filters))
+        if not self.filters:
+            raise UsageError("--filters has no number; give at least one")
         check_range("size", self.size, 32, 1024)
         check_range("iterations", self.iterations, 1, 100_000)
         check_range("learning_rate", self.learning_rate, 0, 10, above=True)

@@ -33,8 +33,8 @@ from fastnst.losses import at_least_float32
 log = logging.getLogger(__name__)
 
 # By eye.
-DEFAULT_LAYERS = {"inception_v3": ("Mixed_6a", "Mixed_6c"), "googlenet": ("inception4c",)}
-VGG_LAYERS = ("relu4_3", "relu5_2")
+DEFAULT_WEIGHTS = {"inception_v3": {"Mixed_6a": 1.0, "Mixed_6c": 1.0}, "googlenet": {"inception4c": 1.0}}
+VGG_WEIGHTS = {"relu4_3": 1.0, "relu5_2": 0.2}
 
 MARGIN = 32  # pixels around a tile that its gradient sees; a random grid hides what lies farther
 RATE = 12  # frames of a zoom a second
@@ -369,7 +369,7 @@ def _octave_path(folder: Path, octave: int) -> Path:
 
 
 def _open_objective(config: DreamConfig, device: torch.device) -> Objective:
-    weights = config.weights or dict.fromkeys(DEFAULT_LAYERS.get(config.network, VGG_LAYERS), 1.0)
+    weights = config.weights or DEFAULT_WEIGHTS.get(config.network, VGG_WEIGHTS)
     features = open_features(config.network, list(weights))
     features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     guide = None

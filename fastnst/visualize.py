@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastnst.config import FeatureOptions, FilterOptions
+from fastnst.config import FeatureOptions, FilterOptions, check_range
 from fastnst.device import pick_precision, torch_device
 from fastnst.dream import COLORS, extract
 from fastnst.errors import Interrupted, UsageError
@@ -19,13 +19,14 @@ from fastnst.guards import caught_signals
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, to_array, to_pixels, write_picture
 from fastnst.inception import Features, open_features
 from fastnst.sheet import arrange
+from fastnst.vgg import layer_names
 
 DEFAULT_LAYERS = {"inception_v3": ("Mixed_5d",), "googlenet": ("inception4a",)}
 VGG_LAYERS = ("relu3_3",)
 
 BATCH = 16  # patterns drawn at once
 STRONGEST = 23  # maps, which are 24 tiles with the picture
-CONTRAST = 1.5  # deviation before the sigmoid, at most: patterns neither fade nor end in black and white
+CONTRAST = 2.0  # deviation before the sigmoid, at most: patterns neither fade nor end in black and white
 MARGIN = 8  # pixels beyond a pattern's border, which convolutions fill with zeros
 
 
@@ -48,10 +49,8 @@ def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None =
     device = torch_device(options.device)
     features = open_features(options.network, [before_relu(layer) for layer in layers])
     features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.no_grad():
-        maps = features(torch.zeros(1, 3, options.size, options.size, device=device))
     for layer in layers:
-        _check_numbers(options.filters, maps[before_relu(layer)].shape[1], layer)
+        _check_filters(features, layer, options)
     drawn: list[tuple[str, Picture]] = []
     with caught_signals() as received:
         for layer in layers:
@@ -78,7 +77,7 @@ def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None =
 
 def before_relu(layer: str) -> str:
     """The convolution under a ReLU of a VGG: it excites the same filter, and has a gradient where the filter rests."""
-    return layer.replace("relu", "conv")
+    return layer.replace("relu", "conv") if layer in layer_names("vgg19") else layer
 
 
 def draw(features: Features, layer: str, filters: Sequence[int], options: FilterOptions) -> Iterator[Tensor]:
@@ -167,6 +166,15 @@ def brightness(values: Tensor) -> np.ndarray:
     """A map (h, w) -> grey pixels (h, w, 3): 0 and less is black, all but the strongest hundredth up to white."""
     most = max(float(values.flatten().quantile(0.99)), float(values.max()) / 4, 1e-12)
     return to_pixels((values / most).expand(1, 3, *values.shape).numpy())
+
+
+def _check_filters(features: Features, layer: str, options: FilterOptions) -> None:
+    smallest = features.smallest(before_relu(layer))
+    check_range("size", options.size, smallest)
+    device = next(features.parameters()).device
+    with torch.no_grad():
+        maps = features(torch.zeros(1, 3, smallest, smallest, device=device), [before_relu(layer)])
+    _check_numbers(options.filters, maps[before_relu(layer)].shape[1], layer)
 
 
 def _check_numbers(filters: Sequence[int], count: int, layer: str) -> None:
