@@ -57,8 +57,10 @@ def layer_weights(layers: Sequence[str]) -> dict[str, float]:
         name, colon, weight = layer.partition(":")
         try:
             weights[name] = float(weight) if colon else 1.0
-        except ValueError as error:
-            raise UsageError(f"{layer!r} has no number behind the colon; write it like {name}:0.5") from error
+        except ValueError:
+            weights[name] = math.nan
+        if not name or not math.isfinite(weights[name]):
+            raise UsageError(f"{layer!r} is no layer with its weight; write a name, or name:weight as in relu4_3:0.5")
     return weights
 
 
@@ -427,6 +429,16 @@ class StylizeBenchmark:
         check_range("rounds", self.rounds, 1)
 
 
+def _names(values: str | Sequence[str]) -> tuple[str, ...]:
+    """Layers may be given as one text with commas between them, too."""
+    listed = values.split(",") if isinstance(values, str) else values
+    return tuple(name.strip() for name in listed)
+
+
+_SHOWN = Parameter(show_default=" ".join)
+_NAMES = Parameter(converter=lambda _, tokens: _names(",".join(token.value for token in tokens)), show_default=False)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class DescentOptions:
@@ -515,9 +527,9 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     """weight of the style term [default: relative 10, gatys 1000, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, gatys 0, paper 1e-6]"""
-    content_layers: tuple[str, ...] = GATYS_CONTENT
+    content_layers: Annotated[tuple[str, ...], _NAMES, _SHOWN] = GATYS_CONTENT
     """layers for content, with weights if they are not equal: conv4_2:1 conv5_2:0.5"""
-    style_layers: tuple[str, ...] = GATYS_STYLE
+    style_layers: Annotated[tuple[str, ...], _NAMES, _SHOWN] = GATYS_STYLE
     """layers for style, with weights if they are not equal"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the content's colors, like stylize"""
@@ -560,9 +572,9 @@ class ReconstructConfig(DescentOptions, OneImage):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the result, a .jpg, .png or .webp file"""
-    layer: tuple[str, ...] = ()
+    layer: Annotated[tuple[str, ...], _NAMES] = ()
     """layers whose features are to be those of the picture, relu4_2 or relu4_2:0.5 [default: a sheet of all depths]"""
-    style_layers: tuple[str, ...] = ()
+    style_layers: Annotated[tuple[str, ...], _NAMES] = ()
     """layers whose Gram matrices are to be those of the picture: its texture, without the places"""
     tv_weight: float = 0.0
     """weight of the total variation, against 1 for features or texture"""
@@ -600,9 +612,9 @@ class TradeoffConfig(ContentAndStyles):
     """trained .safetensors styles to show instead, such as those of a sweep"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
     """weighing of the terms"""
-    content_layers: tuple[str, ...] = GATYS_CONTENT
+    content_layers: Annotated[tuple[str, ...], _NAMES, _SHOWN] = GATYS_CONTENT
     """layers for content"""
-    style_layers: tuple[str, ...] = GATYS_STYLE
+    style_layers: Annotated[tuple[str, ...], _NAMES, _SHOWN] = GATYS_STYLE
     """layers for style, the first of them first"""
     size: int = 256
     """longer side of each picture, pixels"""
@@ -714,15 +726,6 @@ class FinetuneConfig:
         return {**values, "vgg": Path(self.vgg).name}
 
 
-def _names(values: str | Sequence[str]) -> tuple[str, ...]:
-    """Layers may be given as one text with commas between them, too."""
-    listed = values.split(",") if isinstance(values, str) else values
-    return tuple(name.strip() for name in listed)
-
-
-_NAMES = Parameter(converter=lambda _, tokens: _names(",".join(token.value for token in tokens)), show_default=False)
-
-
 @Parameter(name="*")
 @dataclass(frozen=True)
 class DreamConfig:
@@ -797,15 +800,7 @@ class DreamConfig:
     @property
     def weights(self) -> dict[str, float]:
         """Layer -> weight, as given in layers."""
-        weights = {}
-        for layer in self.layers:
-            name, _, weight = layer.partition(":")
-            try:
-                weights[name] = float(weight or 1)
-            except ValueError:
-                weights[name] = math.nan
-            if not name or not math.isfinite(weights[name]):
-                raise UsageError(f"--layers has {layer!r} but each must be a name, or a name:weight as in relu4_3:0.5")
+        weights = layer_weights(self.layers)
         if weights and not any(weights.values()):
             raise UsageError("--layers has no weight but 0; give at least one layer another weight")
         return weights

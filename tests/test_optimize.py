@@ -309,7 +309,7 @@ def test_what_cannot_be_meant_is_a_usage_error_and_writes_nothing(configure, tmp
     [
         ({"ratio": 0.1, "style_weight": 1}, "--ratio stands for both weights"),
         ({"scales": (40, 20)}, "must rise, coarse to fine"),
-        ({"content_layers": ("conv1_1:a",)}, "no number behind the colon"),
+        ({"content_layers": ("conv1_1:a",)}, "is no layer with its weight; write a name, or name:weight"),
         ({"iterations": 0}, "--iterations is 0"),
         ({"content": None}, "needs a content and at least one style"),
         ({"background": "blueish"}, "--background is 'blueish' but must be photo"),

@@ -7,10 +7,48 @@ from pathlib import Path
 
 import pytest
 from conftest import PAINTINGS, PHOTOS, ROOT, Run
+from PIL import Image
 
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-# Three steps on small crops instead of an evening's training.
-QUICK = shlex.split("--steps 3 --size 48 --batch-size 2 --preset fast --style-size 96 --precision fp32")
+# Three steps on small crops instead of an evening's training, and little pictures.
+TRAINING = "--steps 3 --size 48 --batch-size 2 --preset fast --style-size 96 --precision fp32"
+QUICK = {
+    "train": TRAINING,
+    "sweep": TRAINING,
+    **dict.fromkeys(["optimize", "reconstruct", "tradeoff"], "--iterations 1 --size 48"),
+    "dream": "--iterations 1 --max-size 96 --octaves 2",
+    "visualize filters": "--iterations 1 --size 32 --filters 0-1",
+}
+
+
+def quick(words: list[str]) -> list[str]:
+    """The same command with little to do; its own options of the same names are left out."""
+    name = next((name for name in QUICK if words[: len(name.split())] == name.split()), None)
+    options = shlex.split(QUICK[name]) if name else []
+    kept: list[str] = []
+    for word in words:
+        if kept and kept[-1] in options:
+            kept.pop()
+        else:
+            kept.append(word)
+    return kept + options
+
+
+def run_commands(block: str, fastnst: Run) -> int:
+    """How many commands of a block were run."""
+    ran = 0
+    for line in filter(None, map(str.strip, block.splitlines())):
+        words = shlex.split(line, comments=True)
+        if words[0] in ("pip", "scripts/demo", "scripts/test"):
+            continue  # how this very environment was made, and what runs this test
+        stdin = b""
+        if words[0] == "cat":
+            stdin, words = Path(words[1]).read_bytes(), words[3 : words.index(">")]
+        assert words.pop(0) == "fastnst", line
+        result = fastnst(*quick(words), stdin=stdin)
+        assert result.returncode == 0, f"{line}\n{result.stderr.decode()}"
+        ran += 1
+    return ran
 
 
 def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,17 +65,7 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
             exec(compile(block, "README.md", "exec"), {})
             ran += 1
             continue
-        for line in filter(None, map(str.strip, block.splitlines())):
-            words = shlex.split(line, comments=True)
-            if words[0] in ("pip", "scripts/demo", "scripts/test"):
-                continue  # how this very environment was made, and what runs this test
-            stdin = b""
-            if words[0] == "cat":
-                stdin, words = Path(words[1]).read_bytes(), words[3 : words.index(">")]
-            assert words.pop(0) == "fastnst", line
-            result = fastnst(*words, *(QUICK if words[0] in ("train", "sweep") else ()), stdin=stdin)
-            assert result.returncode == 0, f"{line}\n{result.stderr.decode()}"
-            ran += 1
+        ran += run_commands(block, fastnst)
 
     assert ran >= 12
     for name in ("painting.jpg", "wave.png", "sheet.jpg", "great-wave.png", "deployed.jpg", "painted.png"):
@@ -45,10 +73,47 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
     assert len(list((tmp_path / "paintings").glob("*.webp"))) == 3
 
 
+def test_commands_of_the_slow_way_work_in_order(tmp_path: Path, fastnst: Run) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "slow-way.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "pairs").mkdir()
+    for target, source in {
+        "photo.jpg": PHOTOS / "castle.jpg",
+        "my-painting.jpg": PAINTINGS / "village-street.jpg",
+        "other-painting.jpg": PAINTINGS / "poppies.jpg",
+        "silhouette.png": ROOT / "examples" / "masks" / "bison.png",
+        "my-style.safetensors": ROOT / "checkpoints" / "great-wave-tiny.safetensors",
+        "pairs/content_cat.jpg": PHOTOS / "cat.jpg",
+        "pairs/style_poppies.jpg": PAINTINGS / "poppies.jpg",
+    }.items():
+        shutil.copy(source, tmp_path / target)
+    with Image.open(PHOTOS / "castle.jpg") as photo:
+        Image.linear_gradient("L").resize(photo.size).save(tmp_path / "mask.png")
+
+    assert sum(run_commands(block, fastnst) for block in blocks) >= 15
+    for name in (
+        "gatys.png",
+        "painted/cat--poppies.png",
+        "shape.png",
+        "depths.jpg",
+        "zoom.gif",
+        "octaves/octave-2.png",
+    ):
+        assert (tmp_path / name).is_file(), name
+
+
+def test_pages_link_to_files_that_are_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
+
+
 def test_readme_names_every_command_and_file_it_links_to() -> None:
     text = (ROOT / "README.md").read_text()
 
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).is_file(), target
-    for command in ("train", "sweep", "stylize", "styles", "sheet", "export", "evaluate", "benchmark", "info"):
+    commands = (
+        "train sweep stylize styles sheet export evaluate benchmark info optimize reconstruct tradeoff dream visualize"
+    )
+    for command in [*commands.split(), "finetune"]:
         assert f"fastnst {command}" in text
