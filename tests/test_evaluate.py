@@ -12,6 +12,7 @@ from torch import Tensor
 from fastnst.checkpoint import load_checkpoint, save_checkpoint
 from fastnst.cli import main
 from fastnst.config import EvaluateOptions
+from fastnst.descent import descend_lbfgs
 from fastnst.engine import open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.evaluate import (
@@ -31,7 +32,6 @@ from fastnst.evaluate import (
 )
 from fastnst.image import read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
-from fastnst.optimize import descend
 from fastnst.styles import bundled_style
 from fastnst.vgg import VGGFeatures
 
@@ -195,7 +195,7 @@ def test_means_are_over_the_photos():
 @pytest.mark.parametrize("k", [0, 1, 4])
 def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
     content, start = torch.from_numpy(photo(size=32)), noise(32)
-    iterates = list(descend(lambda picture: loss(picture, content).total, start, 5))
+    iterates = list(descend_lbfgs(lambda picture: loss(picture, content).total, start, 5))
 
     (score,) = measure(lambda _: iterates[k].picture.numpy(), loss, {"owl": content.numpy()})
 
@@ -205,7 +205,7 @@ def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
 
 def test_bfloat16_reaches_the_same_loss_as_soon(loss):
     content, start = torch.from_numpy(photo()), noise()
-    *_, last = descend(lambda picture: loss(picture, content).total, start, 8)
+    *_, last = descend_lbfgs(lambda picture: loss(picture, content).total, start, 8)
 
     found = equivalent(loss, content, start, last.loss, 20, torch.bfloat16)
 
