@@ -120,7 +120,7 @@ def test_more_filters_than_a_batch_are_all_there(folder):
     assert sheet.shape[:2] == size(3, 6, 32, 32)
     top, left = (2 * (32 + LABEL + GAP) + GAP, 4 * (32 + GAP) + GAP)
     assert (sheet[top : top + 32, left : left + 32] < 255).any(axis=2).all()  # the seventeenth
-    assert (sheet[top:, left + 32 + GAP :] == 255).all()
+    assert (sheet[top : top + 32, left + 32 + GAP :] == 255).all()
 
 
 def test_same_seed_same_bytes(folder):
