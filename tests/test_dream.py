@@ -26,6 +26,7 @@ from fastnst.dream import (
     smooth,
     tiled_gradient,
     tiles,
+    toned,
     zoom_in,
 )
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
@@ -333,6 +334,14 @@ def test_zooming_in_enlarges_the_middle():
     assert zoom_in(photo(17, 31), 1.001).shape == (1, 3, 17, 31)
 
 
+def test_toned_pictures_have_the_mean_and_the_deviation_asked_for():
+    deviation, mean = torch.tensor([0.1, 0.2, 0.05]).view(1, 3, 1, 1), torch.tensor([0.5, 0.4, 0.6]).view(1, 3, 1, 1)
+
+    found = torch.std_mean(toned(photo(40, 60), deviation, mean), (2, 3), keepdim=True)
+
+    torch.testing.assert_close(found, (deviation, mean), rtol=0.05, atol=0.01)  # a few pixels are cut off
+
+
 def test_transparency_stays(folder):
     Image.new("RGBA", (40, 40), (200, 100, 0, 128)).save("photo.png")
 
@@ -377,7 +386,7 @@ def test_command_prints_the_output_or_json(command):
     status, out, _ = command("-o", "b.png", "--layers", "relu1_2", "--json")
     found = json.loads(out)
     assert (status, found["output"]) == (0, "b.png")
-    assert [(octave["size"], octave["steps"]) for octave in found["octaves"]] == [[[32, 43], 2], [[45, 60], 2]]
+    assert [(octave["size"], octave["steps"]) for octave in found["octaves"]] == [([32, 43], 2), ([45, 60], 2)]
 
 
 def test_standard_input_to_standard_output(fastnst, folder):
