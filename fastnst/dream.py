@@ -312,7 +312,7 @@ class Dream:
 
 def planned_steps(config: DreamConfig) -> list[int]:
     """Steps at each octave, for each frame; those after the first go on from a dream and need fewer."""
-    return [config.iterations, *[max(1, config.iterations // 8)] * ((config.zoom or 1) - 1)]
+    return [config.iterations, *[max(1, config.iterations // 4)] * ((config.zoom or 1) - 1)]
 
 
 def dream(config: DreamConfig, on_step: Callable[[int, Step], None] | None = None) -> Dream:
