@@ -748,9 +748,9 @@ class DreamConfig:
     """sizes at which is dreamed, the last is the picture's own"""
     octave_scale: float = 1.4
     """each octave is so many times as large as the one before"""
-    iterations: int = 12
+    iterations: int = 20
     """steps at each octave"""
-    step_size: float = 0.012
+    step_size: float = 0.008
     """how much a step changes a pixel on average, of 1"""
     jitter: int = 32
     """the picture is shifted at random by up to so many pixels before each step"""

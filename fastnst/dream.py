@@ -279,6 +279,15 @@ def zoom_in(frame: Tensor, scale: float) -> Tensor:
     return resample(frame[..., y : height - y, x : width - x], (height, width)).clamp(0, 1)
 
 
+def toned(picture: Tensor, deviation: Tensor, mean: Tensor) -> Tensor:
+    """A picture (1, 3, H, W) with these deviations and means (1, 3, 1, 1) of its colors, as far as 0..1 allows.
+
+    Otherwise dreams of dreams end in black and white.
+    """
+    own_deviation, own_mean = torch.std_mean(picture, (2, 3), keepdim=True)
+    return ((picture - own_mean) * (deviation / own_deviation.clamp_min(1e-6)) + mean).clamp(0, 1)
+
+
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
 
@@ -322,6 +331,7 @@ def dream(config: DreamConfig, on_step: Callable[[int, Step], None] | None = Non
     photo = torch.from_numpy(to_array(picture.rgb)).to(device)
     frames: list[Picture] = []
     octaves: list[Octave] = []
+    tone = torch.std_mean(photo, (2, 3), keepdim=True)
     with caught_signals() as received:
         for index, steps in enumerate(planned_steps(config)):
             for octave, group in groupby(deep_dream(objective, photo, config, random, steps), lambda step: step.octave):
@@ -337,10 +347,13 @@ def dream(config: DreamConfig, on_step: Callable[[int, Step], None] | None = Non
                     write_picture(_picture(step.picture), _octave_path(config.save_octaves, octave))
                 if received:
                     break
-            frames.append(_picture(enlarge(step.picture, photo, photo)))
+            shown = enlarge(step.picture, photo, photo)
+            if config.zoom:
+                shown = toned(shown, *tone)
+            frames.append(_picture(shown))
             if received:
                 break
-            photo = zoom_in(resample(step.picture, picture.size), config.zoom_scale)
+            photo = zoom_in(shown, config.zoom_scale)
     if config.zoom:
         write_animation(config.output, [frame.rgb for frame in frames], RATE)
     else:

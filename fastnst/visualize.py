@@ -27,6 +27,7 @@ VGG_LAYERS = ("relu3_3",)
 BATCH = 16  # patterns drawn at once
 STRONGEST = 23  # maps, which are 24 tiles with the picture
 CONTRAST = 2.0  # deviation before the sigmoid, at most: patterns neither fade nor end in black and white
+DECAY = 1.3  # of amplitudes with the frequency; 1 as in photographs leaves more fine dots
 MARGIN = 8  # pixels beyond a pattern's border, which convolutions fill with zeros
 
 
@@ -115,8 +116,7 @@ def render(spectrum: Tensor, size: int) -> Tensor:
     """Amplitudes (N, 3, S, S/2+1, 2) -> patterns (N, 3, S, S) RGB 0..1; all zeros are grey."""
     rows = torch.fft.fftfreq(size, device=spectrum.device)[:, None]
     columns = torch.fft.rfftfreq(size, device=spectrum.device)
-    # As in photographs, amplitudes fall with the frequency.
-    scale = size / torch.hypot(rows, columns).clamp_min(1 / size)
+    scale = size * torch.hypot(rows, columns).clamp_min(1 / size) ** -DECAY
     planes = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=(size, size))
     planes = planes / (planes.std((1, 2, 3), keepdim=True) / CONTRAST).clamp_min(1)
     colors = torch.tensor(COLORS).to(planes)

@@ -15,7 +15,19 @@ from PIL import Image
 from fastnst import errors
 from fastnst.cli import app, main
 
-COMMANDS = ["benchmark", "evaluate", "export", "info", "sheet", "styles", "stylize", "sweep", "train"]
+COMMANDS = [
+    "benchmark",
+    "dream",
+    "evaluate",
+    "export",
+    "info",
+    "sheet",
+    "styles",
+    "stylize",
+    "sweep",
+    "train",
+    "visualize",
+]
 
 # The head of a PNG of 1x50,000,000 pixels.
 HEADER = b"IHDR" + struct.pack(">IIBBBBB", 1, 50_000_000, 8, 2, 0, 0, 0)

@@ -11,7 +11,7 @@ from fastnst.cli import main
 from fastnst.config import FeatureOptions, FilterOptions
 from fastnst.dream import extract
 from fastnst.errors import Interrupted, OutputError, UsageError
-from fastnst.image import Picture
+from fastnst.image import Picture, read_picture, resize, to_array
 from fastnst.sheet import arrange
 from fastnst.vgg import VGGFeatures
 from fastnst.visualize import (
@@ -40,8 +40,13 @@ def features(**options: object) -> FeatureOptions:
 
 
 def size(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
-    """Width and height of a sheet."""
-    return GAP + columns * (width + GAP), GAP + rows * (height + LABEL + GAP)
+    """Height and width of a sheet."""
+    return GAP + rows * (height + LABEL + GAP), GAP + columns * (width + GAP)
+
+
+def pixels(name: str) -> np.ndarray:
+    with Image.open(name) as image:
+        return np.asarray(image).astype(int)
 
 
 @pytest.fixture
@@ -103,18 +108,19 @@ def test_sheet_has_a_square_of_filters_or_a_row_for_each_layer(folder):
     filter_sheet(filters(output="rows.png", layer="relu1_1,relu1_2", filters="0-2"))
 
     assert told == [4, 4]
-    assert Image.open("sheet.png").size == size(2, 2, 32, 32)
-    assert Image.open("rows.png").size == size(2, 3, 32, 32)
+    assert pixels("sheet.png").shape[:2] == size(2, 3, 32, 32)
+    assert pixels("rows.png").shape[:2] == size(2, 3, 32, 32)
 
 
 def test_more_filters_than_a_batch_are_all_there(folder):
     filter_sheet(filters(filters="0-16", iterations=1, layer="relu1_1"))
 
-    with Image.open("sheet.png") as sheet:
-        tiles = np.asarray(sheet)
-    last = tiles[GAP + 4 * (32 + LABEL + GAP) :, GAP:]
+    sheet = pixels("sheet.png")
     assert planned_filters(filters(filters="0-16"))[-1] == ("relu1_2", 16)
-    assert (last[:32, :32] < 255).all()  # the seventeenth
+    assert sheet.shape[:2] == size(3, 6, 32, 32)
+    top, left = (2 * (32 + LABEL + GAP) + GAP, 4 * (32 + GAP) + GAP)
+    assert (sheet[top : top + 32, left : left + 32] < 255).any(axis=2).all()  # the seventeenth
+    assert (sheet[top : top + 32, left + 32 + GAP :] == 255).all()
 
 
 def test_same_seed_same_bytes(folder):
@@ -129,7 +135,7 @@ def test_interrupted_sheet_is_saved(folder):
     with pytest.raises(Interrupted, match=r"stopped by SIGINT; sheet\.png holds what was drawn so far"):
         filter_sheet(filters(), lambda _: signal.raise_signal(signal.SIGINT))
 
-    assert Image.open("sheet.png").size == size(2, 2, 32, 32)
+    assert pixels("sheet.png").shape[:2] == size(2, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -195,27 +201,40 @@ def test_brightness_goes_from_nothing_to_the_strongest_hundredth():
 def test_feature_sheet_shows_the_picture_and_the_filters_asked_for(folder):
     feature_sheet(features(filters="5,9"))
 
-    sheet = np.asarray(Image.open("sheet.png"))
-    height = 36  # of a photo of 16:9
-    assert sheet.shape[:2] == size(2, 1, height, 64)[::-1] or sheet.shape[1] in (
-        size(1, n, height, 64)[0] for n in (2, 3)
-    )
-    with pytest.raises(OutputError, match="--overwrite"):
-        feature_sheet(features(filters="5"))
+    picture = read_picture(PHOTOS / "owl.jpg", max_size=64)
+    height, width = picture.size
+    maps = VGGFeatures(["relu2_2"])(torch.from_numpy(to_array(picture.rgb)))["relu2_2"][0]
+    shown = [picture, *(resize(Picture(brightness(maps[number])), height, width) for number in (5, 9))]
+    sheet = pixels("sheet.png")
+    assert sheet.shape[:2] == size(2, 2, height, width)
+    for tile, (x, y) in zip(shown, [(0, 0), (1, 0), (0, 1)], strict=True):
+        left, top = GAP + x * (width + GAP), GAP + y * (height + LABEL + GAP)
+        # float32 in another order
+        assert abs(sheet[top : top + height, left : left + width] - tile.rgb).max() <= 1
 
 
 def test_feature_sheet_shows_the_strongest_filters_first(folder, capsys):
-    assert main(["visualize", "features", str(PHOTOS / "owl.jpg"), "-o", "a.png", "--max-size", "64"]) == 0
-    assert capsys.readouterr().out == "a.png\n"
+    picture = read_picture(PHOTOS / "owl.jpg", max_size=64)
+    maps = VGGFeatures(["relu2_2"])(torch.from_numpy(to_array(picture.rgb)))["relu2_2"][0]
+    strongest = maps.mean((1, 2)).topk(STRONGEST).indices.tolist()
+    feature_sheet(features(output="named.png", filters=strongest))
 
-    feature_sheet(features())
-    with Image.open("sheet.png") as sheet:
-        tiles = np.asarray(sheet)
-    assert STRONGEST == 23
-    assert tiles.ndim == 3
+    command = ["features", os.fspath(PHOTOS / "owl.jpg"), "-o", "sheet.png", "--max-size", "64", "--tile-size", "64"]
+    assert main(["visualize", *command]) == 0
+
+    assert capsys.readouterr().out == "sheet.png\n"
+    assert (folder / "sheet.png").read_bytes() == (folder / "named.png").read_bytes()
+
+
+def test_existing_sheet_is_replaced_only_if_told(folder):
+    feature_sheet(features(filters="5"))
+    with pytest.raises(OutputError, match="--overwrite"):
+        feature_sheet(features(filters="5"))
+
+    feature_sheet(features(filters="5", overwrite=True))
 
 
 def test_sheet_may_have_so_many_columns():
     tile = ("tile", Picture(np.zeros((20, 30, 3), np.uint8)))
 
-    assert arrange([tile] * 5, columns=2).size == size(3, 2, 20, 30)[::-1]
+    assert arrange([tile] * 5, columns=2).size == size(3, 2, 20, 30)
