@@ -49,9 +49,11 @@ def read_mask(options: MaskOptions, size: tuple[int, int], max_size: int | None 
     """
     assert options.mask is not None
     name = show(options.mask)
-    picture = read_picture(options.mask, max_size=max_size)
-    if picture.size != size:
-        (height, width), (needed_height, needed_width) = picture.size, size
+    picture = read_picture(options.mask)
+    scale = min(1.0, max_size / max(picture.size)) if max_size else 1.0
+    height, width = (max(1, round(side * scale)) for side in picture.size)
+    if (height, width) != size:
+        needed_height, needed_width = size
         raise InputError(
             f"the mask {name} has {width}x{height} pixels but the picture {needed_width}x{needed_height}; "
             "give one of the same size"
@@ -61,6 +63,8 @@ def read_mask(options: MaskOptions, size: tuple[int, int], max_size: int | None 
     if not mask.any():
         remedy = "leave out" if options.invert_mask else "make the shape white, or add"
         raise InputError(f"the mask {name} leaves nothing to paint; {remedy} --invert-mask")
+    # A triangle as the filter, which does not ring: around a shape there must be nothing.
+    mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
     return np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.feather)))
 
 

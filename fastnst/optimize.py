@@ -86,7 +86,7 @@ def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
     content = shrink(original, config.size)
     mask = None
     if config.mask is not None:
-        mask = np.asarray(Image.fromarray(read_mask(config, original.size)).resize(content.size[::-1]))
+        mask = read_mask(config, content.size, config.size)
 
     def finish(painted: Pixels) -> Picture:
         return _compose(config, resize(content, *painted.shape[:2]), painted, mask)
@@ -174,7 +174,9 @@ def follow(
         if options.animation is not None:
             height, width = result.size
             frames = [resize(Picture(frame), height, width).rgb for frame in frames]
-            write_animation(options.animation, [*frames, result.rgb], RATE, HOLD)
+            if report.step % every:  # else it is the last of them already
+                frames.append(result.rgb)
+            write_animation(options.animation, frames, RATE, HOLD)
         if problem is not None:
             raise problem
         if received:
@@ -307,7 +309,7 @@ def _compose(config: OptimizeConfig, content: Picture, painted: Pixels, mask: Pi
     if mask is None:
         return picture
     height, width = picture.size
-    mask = np.asarray(Image.fromarray(mask).resize((width, height)))
+    mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
     return within_mask(picture, content, mask, config.background)
 
 

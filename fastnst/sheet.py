@@ -74,10 +74,17 @@ def arrange(tiles: Sequence[tuple[str, Picture]], columns: int | None = None) ->
     rows = -(-len(tiles) // columns)
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _LABEL + _GAP) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=20)
+    font = _fitting_font([label for label, _ in tiles], width + _GAP // 2)
     for index, (label, picture) in enumerate(tiles):
         x = _GAP + index % columns * (width + _GAP)
         y = _GAP + index // columns * (height + _LABEL + _GAP)
         sheet.paste(Image.fromarray(picture.rgb), (x, y))
         draw.text((x + width / 2, y + height + _LABEL / 2), label, fill="black", font=font, anchor="mm")
     return Picture(np.asarray(sheet))
+
+
+def _fitting_font(labels: Sequence[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """As large as 20 pixels, and smaller so that every label fits, down to 10."""
+    sizes = range(20, 9, -1)
+    fonts = (ImageFont.load_default(size=size) for size in sizes)
+    return next((f for f in fonts if max(map(f.getlength, labels)) <= width), ImageFont.load_default(size=sizes[-1]))

@@ -23,6 +23,7 @@ OnStep = Callable[[int, OptimizeReport], None]
 def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
     """Paint the content at each ratio and depth, by optimization, or in each network; write a labelled sheet.
 
+    Labels are the number of style layers, or the network's name, and the content weight over the style weight.
     `on_step` sees the number of the picture and each iteration.
 
     Source: Gatys et al. 2015, figure 3.
@@ -46,7 +47,7 @@ def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
             if not received:
                 heard = None if on_step is None else partial(on_step, number)
                 picture = last_of(paint(_run(config, depth, ratio), content), heard, received)
-            tiles.append((f"{_layers(config, depth)}, content/style {ratio:g}", picture))
+            tiles.append((f"{depth} layer{'s' * (depth != 1)}, {ratio:g}", picture))
         write_picture(arrange(tiles, columns=columns), config.output)
         if received:
             raise Interrupted(f"stopped; the pictures that were done are in {show(config.output)}", received[0])
@@ -59,11 +60,6 @@ def _run(config: TradeoffConfig, depth: int, ratio: float) -> OptimizeConfig:
     return OptimizeConfig(**same, ratio=ratio, style_layers=config.style_layers[:depth])
 
 
-def _layers(config: TradeoffConfig, depth: int) -> str:
-    first, last = config.style_layers[0], config.style_layers[depth - 1]
-    return first if depth == 1 else f"{first} to {last}"
-
-
 def _by_networks(config: TradeoffConfig, content: Picture) -> list[tuple[str, Picture]]:
     """Labelled with their ratios, the largest first."""
     found = []
@@ -72,7 +68,7 @@ def _by_networks(config: TradeoffConfig, content: Picture) -> list[tuple[str, Pi
         content_weight, style_weight = (float(weights.get(name, 0)) for name in ("content", "style"))
         ratio = content_weight / style_weight if style_weight else float("inf")
         painting = Stylizer.open(path, engine="torch", device=config.device).paint(content)
-        found.append((ratio, f"{path.stem}, content/style {ratio:.3g}", painting))
+        found.append((ratio, f"{path.stem}, {ratio:.3g}", painting))
     return [(label, painting) for _, label, painting in sorted(found, key=lambda one: -one[0])]
 
 

@@ -240,7 +240,7 @@ def test_weights_are_read_from_the_names():
 
 @pytest.mark.parametrize("layers", ["relu4_3:x", "relu4_3:nan", "relu4_3:inf", ":1", "relu4_3,,relu5_1"])
 def test_layer_that_is_none_is_a_usage_error(layers):
-    with pytest.raises(UsageError, match="must be a name"):
+    with pytest.raises(UsageError, match="is no layer with its weight"):
         config(layers=layers)
 
 
@@ -290,7 +290,7 @@ def test_missing_weights_exit_3(command, tmp_path, monkeypatch):
     [
         (["-o", "a.bmp"], 2, r".jpg, .jpeg, .png, .webp"),
         (["-o", "a.gif"], 2, r".jpg, .jpeg, .png, .webp"),
-        (["-o", "a.mp4", "--zoom", "2"], 2, r".gif, .webp, .png"),
+        (["-o", "a.avi", "--zoom", "2"], 2, r".gif, .png, .webp"),
         (["-o", "a.png", "--octave-scale", "1"], 2, "--octave-scale is 1"),
         (["-o", "a.png", "--tile", "100"], 2, "--tile is 100"),
         (["-o", "a.png", "--guide", "none.jpg"], 4, "none.jpg"),
@@ -386,7 +386,7 @@ def test_command_prints_the_output_or_json(command):
     status, out, _ = command("-o", "b.png", "--layers", "relu1_2", "--json")
     found = json.loads(out)
     assert (status, found["output"]) == (0, "b.png")
-    assert [(octave["size"], octave["steps"]) for octave in found["octaves"]] == [([32, 43], 2), ([45, 60], 2)]
+    assert [[octave["size"], octave["steps"]] for octave in found["octaves"]] == [[[32, 43], 2], [[45, 60], 2]]
 
 
 def test_standard_input_to_standard_output(fastnst, folder):

@@ -509,7 +509,7 @@ def test_shrink_bounds_the_longer_side_and_never_enlarges(size, expected):
 
 
 def test_shrink_refuses_a_result_that_is_too_thin():
-    with pytest.raises(InputError, match="--max-size 50 is 50x5 pixels but at least 16x16"):
+    with pytest.raises(InputError, match="scaled down to 50 pixels is 50x5 pixels but at least 16x16"):
         shrink(Picture(noise(20, 200)), 50)
 
 

@@ -197,7 +197,7 @@ def test_the_way_is_kept_as_pictures_numbers_events_and_an_animation(configure, 
     assert [event.step for event in events.Scalars("loss/total")] == list(range(11))
     assert [event.step for event in events.Images("picture")] == [2, 4, 6, 8, 10]
     with Image.open(tmp_path / "way.gif") as clip:
-        assert (clip.size, clip.n_frames) == ((61, 45), 7)  # 0, 2, ... 10, and the result
+        assert (clip.size, clip.n_frames) == ((61, 45), 6)  # 0, 2, ... 10
 
 
 def test_without_a_wish_for_logs_there_is_the_painting_alone(configure, tmp_path):

@@ -15,7 +15,8 @@ TRAINING = "--steps 3 --size 48 --batch-size 2 --preset fast --style-size 96 --p
 QUICK = {
     "train": TRAINING,
     "sweep": TRAINING,
-    **dict.fromkeys(["optimize", "reconstruct", "tradeoff"], "--iterations 1 --size 48"),
+    "optimize": "--iterations 1 --size 288",
+    **dict.fromkeys(["reconstruct", "tradeoff"], "--iterations 1 --size 48"),
     "dream": "--iterations 1 --max-size 96 --octaves 2",
     "visualize filters": "--iterations 1 --size 32 --filters 0-1",
 }
@@ -93,7 +94,7 @@ def test_commands_of_the_slow_way_work_in_order(tmp_path: Path, fastnst: Run) ->
     for name in (
         "gatys.png",
         "painted/cat--poppies.png",
-        "shape.png",
+        "silhouette.jpg",
         "depths.jpg",
         "zoom.gif",
         "octaves/octave-2.png",
