@@ -576,8 +576,8 @@ class ReconstructConfig(DescentOptions, OneImage):
     """layers whose features are to be those of the picture, relu4_2 or relu4_2:0.5 [default: a sheet of all depths]"""
     style_layers: Annotated[tuple[str, ...], _NAMES] = ()
     """layers whose Gram matrices are to be those of the picture: its texture, without the places"""
-    tv_weight: float = 0.0
-    """weight of the total variation, against 1 for features or texture"""
+    tv_weight: float = 1e-4
+    """weight of the total variation, against 1 for features or texture: takes the speckles that no layer minds"""
     size: int = 256
     """longer side of the result, or of each on the sheet, pixels; smaller pictures are not enlarged"""
     iterations: int = 200

@@ -45,10 +45,10 @@ def likeness(path, photo):
 
 
 def test_features_of_the_first_block_say_what_the_picture_is(configure, photo):
-    reports = run(configure(layer=("relu1_2",), iterations=200))
+    reports = run(configure(layer=("relu1_2",), iterations=60))
 
     assert likeness(configure().output, photo) > 0.9
-    assert reports[-1][1].content == pytest.approx(reports[-1][1].total)
+    assert reports[-1][1].style == 0
 
 
 def test_texture_has_the_gram_matrices_and_not_the_places(configure, photo):
