@@ -24,8 +24,9 @@ from fastnst.data import Photographs
 from fastnst.device import torch_device
 from fastnst.engine import open_engine
 from fastnst.export import SAMPLE, export
+from fastnst.layers import PRESETS
 from fastnst.losses import DEFAULT_WEIGHTS
-from fastnst.nets import PRESETS, TransformerNet, UpConvolution
+from fastnst.nets import TransformerNet, UpConvolution
 from fastnst.train import TrainingRun
 from fastnst.vgg import VGGFeatures
 

@@ -1,58 +1,13 @@
 """Transformer networks: one pass from a photograph to a painting."""
 
-from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.errors import InputError, UsageError
-
-REACH = 0.59  # how far from middle grey the output can go: a little beyond black and white
-FAINT = 2 / 255  # contrast that is evened out before anything else
-WINDOW = 17  # pixels over which
-SMALLEST = 16  # pixels a side; below that reflection and instance statistics have nothing to work with
-
-
-@dataclass(frozen=True)
-class NetConfig:
-    """Widths and depth of a transformer network; those of Johnson et al. 2016, supplementary table 1, by default.
-
-    Each width after the first halves the resolution. Stride 2 halves it in the first convolution already, and the last
-    one then computes 2x2 pixels at once: no layer works at full resolution, where most of the time goes.
-    """
-
-    channels: tuple[int, ...] = (32, 64, 128)
-    blocks: int = 5
-    kernels: tuple[int, int] = (9, 9)  # of the first and the last convolution
-    stride: int = 1  # of the first convolution
-    gain: float = 0.25  # before the final tanh
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
-        object.__setattr__(self, "kernels", tuple(self.kernels))
-        odd = len(self.kernels) == 2 and all(k % 2 == 1 and 1 <= k <= 15 for k in self.kernels)
-        widths = 1 <= len(self.channels) <= 4 and min(self.channels) > 0
-        deepest = widths and self.stride in (1, 2) and self.stride * 2 ** (len(self.channels) - 1) <= SMALLEST // 2
-        if not (odd and deepest and self.blocks >= 0 and self.gain > 0):
-            raise UsageError(
-                "a network needs positive widths for a resolution of at least an eighth, two odd kernels <= 15, "
-                f"stride 1 or 2, blocks >= 0 and a gain > 0, got {self}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "channels": list(self.channels), "kernels": list(self.kernels)}
-
-
-# The last convolution sums over a thousand values and more. At full gain, Adam's first steps, all of them of one size,
-# drive its pixels far beyond black and white, where they learn slowly or, as white blobs, not at all.
-PRESETS = {
-    "base": NetConfig(),  # 1.68 M parameters
-    "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2),  # 0.20 M
-    "tiny": NetConfig(channels=(16, 32), blocks=3, kernels=(5, 7), stride=2),  # 0.07 M
-}
+from fastnst.errors import InputError
+from fastnst.layers import FAINT, SMALLEST, WINDOW, Layer, NetConfig, layers
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -62,8 +17,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     that costs more than the convolutions. Exported and compiled graphs keep torch's.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
+    def __init__(self, channels: int, epsilon: float = 1e-5) -> None:
+        super().__init__(channels, eps=epsilon, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -113,11 +68,12 @@ def _channel_sums(x: Tensor) -> Tensor:
 class Convolution(nn.Conv2d):
     """Convolution that keeps the size, (N, i, H, W) -> (N, o, ceil(H / stride), ceil(W / stride)), edges reflected."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool) -> None:
-        super().__init__(inputs, outputs, kernel, stride, bias=bias)
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.inputs, layer.outputs, layer.kernel, layer.stride, bias=layer.bias is not None)
+        self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, [self.kernel_size[0] // 2] * 4, mode="reflect"))
+        return super().forward(_padded(x, self.layer))
 
 
 class UpConvolution(nn.Conv2d):
@@ -125,56 +81,46 @@ class UpConvolution(nn.Conv2d):
 
     Differs from Johnson et al. 2016, against checkerboards (Odena et al. 2016); bilinear, because behind nearest
     upsampling a slow ramp is a staircase, of which convolutions make stripes. Computed at H x W: upsampling and
-    convolution together are one smaller kernel for each pixel of a 2x2 block, four of 3x3 for one of 3x3.
+    convolution together are one smaller kernel for each pixel of a 2x2 block, four of 3x3 for one of 3x3. Other
+    projects' upsampling can be computed the same way.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool) -> None:
-        super().__init__(inputs, outputs, kernel, bias=bias)
+    matrix: Tensor
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.inputs, layer.outputs, layer.kernel, bias=layer.bias is not None)
+        self.layer = layer
+        self.register_buffer("matrix", torch.from_numpy(layer.matrix), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        margin = self.kernel_size[0] // 2 + 1
         with torch.autocast(x.device.type, enabled=False):
-            weight = _block_kernels(self.weight)
+            weight = _block_kernels(self.weight, self.matrix)
             bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        x = F.pad(x, [(margin + 1) // 2] * 4, mode="replicate")
-        x = F.pixel_shuffle(F.conv2d(x, weight, bias), 2)
-        # An odd margin pairs the second pixel of a block with the first of the next one.
-        return x[..., 1:-1, 1:-1] if margin % 2 else x
+        x = F.pixel_shuffle(F.conv2d(_padded(x, self.layer), weight, bias), 2)
+        return x[..., 1:-1, 1:-1] if self.layer.shifted else x
 
 
-def _block_kernels(weight: Tensor) -> Tensor:
-    """(o, i, k, k) -> (4o, i, (k + 3) / 2, (k + 3) / 2), in the order of pixel_shuffle."""
-    # Bilinear upsampling is nearest upsampling, smoothed with 1/4, 1/2, 1/4.
-    weight = (F.pad(weight, (0, 2)) + 2 * F.pad(weight, (1, 1)) + F.pad(weight, (2, 0))) / 4
-    weight = (F.pad(weight, (0, 0, 0, 2)) + 2 * F.pad(weight, (0, 0, 1, 1)) + F.pad(weight, (0, 0, 2, 0))) / 4
-    o, i, k, _ = weight.shape
-    small = (k + 1) // 2
-    kernels = [
-        # After nearest upsampling, neighbouring weights meet the same value and can be summed: for the first pixel
-        # weights 0 and 1, 2 and 3, ...; for the second 0, 1 and 2, 3 and 4, ...
-        F.pad(weight, (column, 1 - column, row, 1 - row)).reshape(o, i, small, 2, small, 2).sum((3, 5))
-        for row in (0, 1)
-        for column in (0, 1)
-    ]
-    return torch.stack(kernels, 1).flatten(0, 1)
+def _block_kernels(weight: Tensor, matrix: Tensor) -> Tensor:
+    """(o, i, k, k) -> (4o, i, size, size), in the order of pixel_shuffle; see `Layer.folded`."""
+    blocks = torch.einsum("yab,oibc,xdc->oyxiad", matrix, weight, matrix)
+    return blocks.flatten(0, 2)
+
+
+def _padded(x: Tensor, layer: Layer) -> Tensor:
+    before, behind = layer.pads
+    modes = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
+    return F.pad(x, [before, behind, before, behind], mode=modes[layer.border])
 
 
 class ConvNorm(nn.Module):
     """A convolution, instance normalization and ReLU."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, upsample: bool = False, relu: bool = True
-    ) -> None:
+    def __init__(self, layer: Layer, epsilon: float) -> None:
         super().__init__()
-        self.relu = relu
-        # No bias: the norm would subtract it again.
-        self.conv = (
-            UpConvolution(inputs, outputs, kernel, bias=False)
-            if upsample
-            else Convolution(inputs, outputs, kernel, stride, bias=False)
-        )
+        self.relu = layer.relu
+        self.conv = UpConvolution(layer) if layer.upsample else Convolution(layer)
         # Differs from Johnson et al. 2016: instance instead of batch normalization.
-        self.norm = InstanceNorm(outputs)
+        self.norm = InstanceNorm(layer.outputs, epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
@@ -184,14 +130,15 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a skip connection, no ReLU after the sum (Gross and Wilber 2016)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, first: Layer, second: Layer, epsilon: float) -> None:
         super().__init__()
-        self.first = ConvNorm(channels, channels, kernel=3)
-        self.second = ConvNorm(channels, channels, kernel=3, relu=False)
+        self.first = ConvNorm(first, epsilon)
+        self.second = ConvNorm(second, epsilon)
+        self.skip = second.adds
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.second(self.first(x))
-        return x
+        y: Tensor = self.second(self.first(x))
+        return x + y if self.skip == 1 else self.skip * x + y
 
 
 class TransformerNet(nn.Module):
@@ -204,26 +151,41 @@ class TransformerNet(nn.Module):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        widths, steps = config.channels, list(pairwise(config.channels))
-        first, last = config.kernels
         self.config = config
-        self.down = nn.Sequential(
-            ConvNorm(3, widths[0], first, stride=config.stride),
-            *[ConvNorm(a, b, kernel=3, stride=2) for a, b in steps],
+        plan = {layer.name: layer for layer in layers(config)}
+
+        def stage(name: str) -> ConvNorm:
+            return ConvNorm(plan[f"{name}.conv"], config.epsilon)
+
+        steps = range(len(config.channels))
+        self.down = nn.Sequential(*[stage(f"down.{index}") for index in steps])
+        self.residual = nn.Sequential(
+            *[
+                ResidualBlock(plan[f"residual.{i}.first.conv"], plan[f"residual.{i}.second.conv"], config.epsilon)
+                for i in range(config.blocks)
+            ]
         )
-        self.residual = nn.Sequential(*[ResidualBlock(widths[-1]) for _ in range(config.blocks)])
-        self.up = nn.Sequential(*[ConvNorm(b, a, kernel=3, upsample=True) for a, b in reversed(steps)])
-        paint = Convolution if config.stride == 1 else UpConvolution
-        self.paint = paint(widths[0], 3, last, bias=True)
+        self.up = nn.Sequential(*[stage(f"up.{index}") for index in steps[:-1]])
+        self.paint = UpConvolution(plan["paint"]) if plan["paint"].upsample else Convolution(plan["paint"])
+        if config.last_norm:
+            self.paint_norm = InstanceNorm(3, config.epsilon)
 
     def forward(self, content: Tensor) -> Tensor:
         height, width = content.shape[-2:]
-        x = self.down(even_out(content) - 0.5)  # (N, last width, ceil(H / factor), ceil(W / factor))
+        if self.config.padding == "same":
+            surplus = [-width % self.config.factor, -height % self.config.factor]
+            content = F.pad(content, [0, surplus[0], 0, surplus[1]], mode="reflect")
+        x = even_out(content) if self.config.even_out else content
+        x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
         x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
         x = self.paint(x)[..., :height, :width]  # (N, 3, H, W)
+        if self.config.last_norm:
+            x = self.paint_norm(x)
+        if self.config.output == "linear":
+            return x.float()
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
-        stylized: Tensor = 0.5 + REACH * (self.config.gain * x.float()).tanh()
+        stylized: Tensor = 0.5 + self.config.reach * (self.config.gain * x.float()).tanh()
         return stylized
 
 

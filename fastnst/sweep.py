@@ -15,7 +15,7 @@ from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, show, write_bytes
 from fastnst.image import Picture, output_format, read_picture, write_picture
-from fastnst.nets import PRESETS
+from fastnst.layers import PRESETS
 from fastnst.sheet import arrange_table
 from fastnst.styles import DEFAULT_STYLE, bundled_style
 from fastnst.stylize import Stylizer

@@ -37,9 +37,10 @@ from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, 
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
 from fastnst.guards import Deadline, caught_signals, is_out_of_memory, only_run
 from fastnst.image import Limits, Picture, read_picture, read_size, resize, to_array
+from fastnst.layers import PRESETS
 from fastnst.logs import RunLogs, StepReport, shows_preview
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms
-from fastnst.nets import PRESETS, TransformerNet
+from fastnst.nets import TransformerNet
 from fastnst.parts import PartLoss
 from fastnst.progress import Pace
 from fastnst.vgg import VGGFeatures

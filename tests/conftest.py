@@ -14,7 +14,8 @@ from PIL import Image
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions
 from fastnst.export import export
-from fastnst.nets import NetConfig, TransformerNet
+from fastnst.layers import NetConfig
+from fastnst.nets import TransformerNet
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"

@@ -9,7 +9,8 @@ from fastnst.benchmark import benchmark_stylize, benchmark_train, multiply_adds,
 from fastnst.cli import main
 from fastnst.config import StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
-from fastnst.nets import PRESETS, TransformerNet
+from fastnst.layers import PRESETS
+from fastnst.nets import TransformerNet
 
 
 def test_works_take_turns_and_the_first_round_does_not_count():

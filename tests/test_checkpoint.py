@@ -25,7 +25,8 @@ from fastnst.checkpoint import (
     save_state,
 )
 from fastnst.errors import FastnstError, InputError, ModelError, OutputError, UnsafeModelError
-from fastnst.nets import NetConfig, TransformerNet
+from fastnst.layers import NetConfig
+from fastnst.nets import TransformerNet
 
 Header = dict[str, Any]
 

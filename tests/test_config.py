@@ -7,8 +7,8 @@ import pytest
 from fastnst.cli import main
 from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range, seconds
 from fastnst.errors import UsageError
+from fastnst.layers import PRESETS
 from fastnst.losses import DEFAULT_WEIGHTS
-from fastnst.nets import PRESETS
 from fastnst.vgg import layer_names
 
 

@@ -19,7 +19,8 @@ from fastnst.engine import OnnxEngine, TorchEngine, open_engine
 from fastnst.errors import ModelError, UnsafeModelError, UsageError
 from fastnst.export import export
 from fastnst.image import Array
-from fastnst.nets import PRESETS, TransformerNet
+from fastnst.layers import PRESETS
+from fastnst.nets import TransformerNet
 
 GREY = 1 / 255  # one grey level of 256
 

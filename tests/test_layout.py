@@ -13,7 +13,7 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 # A module imports only from its own level and those below. The package itself holds the version and imports on demand.
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
-    **dict.fromkeys(["image", "compose", "vgg", "inception", "nets", "onnx_file"], 1),
+    **dict.fromkeys(["image", "compose", "layers", "vgg", "inception", "nets", "onnx_file"], 1),
     **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation"], 1),
     **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles"], 2),
     **dict.fromkeys(["engine", "train", "optimize", "finetune", "dream"], 3),

@@ -9,8 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
+from fastnst.layers import NetConfig
 from fastnst.logs import RunLogs, StepReport, find_previews, shows_preview
-from fastnst.nets import NetConfig, TransformerNet
+from fastnst.nets import TransformerNet
 
 
 def report(step: int) -> StepReport:

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from fastnst.errors import InputError, UsageError
-from fastnst.nets import PRESETS, InstanceNorm, NetConfig, TransformerNet, UpConvolution, check_size, even_out
+from fastnst.layers import PRESETS, Layer, NetConfig
+from fastnst.nets import InstanceNorm, TransformerNet, UpConvolution, check_size, even_out
 
 NARROW = NetConfig(channels=(4, 6, 8), blocks=1)
 
@@ -61,7 +62,7 @@ def test_pictures_of_a_batch_do_not_influence_each_other():
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
 def test_upconvolution_is_bilinear_upsampling_and_a_convolution(kernel):
     torch.manual_seed(0)
-    layer = UpConvolution(3, 4, kernel, bias=True).double()
+    layer = UpConvolution(Layer("up", 3, 4, kernel, upsample="bilinear", biased=True)).double()
     x = torch.randn(2, 3, 9, 11, dtype=torch.float64)
 
     edge = kernel  # repeated before upsampling, more than enough
@@ -73,7 +74,7 @@ def test_upconvolution_is_bilinear_upsampling_and_a_convolution(kernel):
 
 
 def test_upconvolution_makes_no_stripes_of_a_ramp():
-    layer = UpConvolution(1, 1, 3, bias=False)
+    layer = UpConvolution(Layer("up", 1, 1, 3, upsample="bilinear"))
     ramp = torch.arange(12.0).repeat(12, 1)[None, None]
 
     steps = layer(ramp)[0, 0, :, 4:-4].diff(dim=1)

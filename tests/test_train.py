@@ -944,7 +944,8 @@ import os, random, signal, sys
 from pathlib import Path
 import torch
 from fastnst.checkpoint import CheckpointMeta, TrainState, save_checkpoint, save_state
-from fastnst.nets import NetConfig, TransformerNet
+from fastnst.layers import NetConfig
+from fastnst.nets import TransformerNet
 
 folder, last = Path(sys.argv[1]), int(sys.argv[2])
 calls = 0
