@@ -203,9 +203,22 @@ def stylize(
     written: list[str] = []
     if jobs:
         stylizer = Stylizer.open(style, engine=engine, device=device)
-        with Progress("painting", len(jobs), "picture", quiet=talk.quiet or single) as progress:
-            for outcome in run(stylizer, jobs, options):
-                progress.advance()
+        with ExitStack() as stack:
+            progress: Progress | None = None
+
+            def on_share(share: float) -> None:
+                nonlocal progress
+                if progress is None:
+                    progress = stack.enter_context(Progress("painting", 100, "percent", quiet=talk.quiet))
+                if int(100 * share) > progress.done:
+                    progress.start_at(int(100 * share) - 1)
+                    progress.advance()
+
+            if not single:
+                progress = stack.enter_context(Progress("painting", len(jobs), "picture", quiet=talk.quiet))
+            for outcome in run(stylizer, jobs, options, on_share if single else None):
+                if not single and progress is not None:
+                    progress.advance()
                 if outcome.error is not None and single:
                     raise outcome.error
                 if outcome.error is not None:

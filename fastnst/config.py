@@ -292,6 +292,10 @@ class StylizeOptions(MaskOptions):
     """0 keeps the photo, 1 is the whole painting"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
+    tile: int | None = None
+    """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
+    statistics: Literal["whole", "thumbnail"] = "whole"
+    """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
     quality: int = 92
     """quality of JPEG and WebP, 1 to 100"""
     format: Literal["jpg", "png", "webp"] | None = None
@@ -311,6 +315,7 @@ class StylizeOptions(MaskOptions):
         super().__post_init__()
         check_range("max_size", self.max_size, 16, 16_384)
         check_range("strength", self.strength, 0, 1)
+        check_range("tile", self.tile, 64, 16_384)
         check_range("quality", self.quality, 1, 100)
 
 

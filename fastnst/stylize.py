@@ -3,9 +3,15 @@
 import glob
 import logging
 import os
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +19,15 @@ from PIL import Image
 
 from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors, read_mask, within_mask
 from fastnst.config import StylizeOptions
-from fastnst.device import Device
+from fastnst.device import Device, free_memory
 from fastnst.engine import Engine, EngineName, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, show, write_bytes, write_stdout
 from fastnst.image import (
     SUFFIXES,
+    Limits,
     Picture,
+    Pixels,
     decode_picture,
     encode_picture,
     from_pil,
@@ -30,18 +38,79 @@ from fastnst.image import (
     to_array,
     to_pixels,
 )
+from fastnst.tiling import DEFAULT_TILE, OnProgress, memory_needed
 
 log = logging.getLogger(__name__)
 
 _PICTURE_SUFFIXES = {*SUFFIXES, ".gif", ".avif"}
+ALWAYS_WHOLE = 4_000_000  # pixels, which any preset paints in 2.4 GB
+IN_HAND = 3  # pictures being read, painted or written
+LIMITS = Limits(remedy="scale it down first, or paint it in bands with --tile 512")
+LARGE = Limits(pixels=500_000_000, side=65_535, size=2 << 30)
+
 Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]
+
+
+class Painter:
+    """A style's network at work: on one picture at a time, in bands where asked to or where memory is short."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.on_share: OnProgress | None = None  # of a picture in bands
+        self.stopped = False
+        self.busy = 0.0  # seconds
+        self._one = threading.Lock()
+
+    def __call__(self, rgb: Pixels, options: StylizeOptions) -> Pixels:
+        """Pixels (H, W, 3) -> the same, painted all over."""
+        if options.tile is not None or self._exceeds_memory(rgb):
+            tiler, tile = self.engine.tiler, options.tile or DEFAULT_TILE
+            with self._turn():
+                return tiler.paint(rgb, tile, options.statistics, on_progress=self._report)
+        images = to_array(rgb)
+        with self._turn():
+            painted = self.engine(images)
+        return to_pixels(painted)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._one:
+            self._check_stopped()
+            started = time.perf_counter()
+            yield
+            self.busy += time.perf_counter() - started
+
+    def _report(self, share: float) -> None:
+        self._check_stopped()
+        if self.on_share is not None:
+            self.on_share(share)
+
+    def _check_stopped(self) -> None:
+        if self.stopped:
+            raise FastnstError("painting was stopped")
+
+    def _exceeds_memory(self, rgb: Pixels) -> bool:
+        """Whether painting the whole picture at once might take more than half of what is free."""
+        height, width = rgb.shape[:2]
+        free = free_memory() if height * width > ALWAYS_WHOLE else None
+        if free is None:
+            return False
+        try:
+            needed = memory_needed(self.engine.tiler.config, height, width)
+        except FastnstError:  # a style that has no layers to run one by one
+            return False
+        if needed > free // 2:
+            log.info(
+                "%dx%d pixels at once would take %.1f GB, so they are painted in bands", width, height, needed / 1e9
+            )
+        return needed > free // 2
 
 
 class Stylizer:
     """One style, loaded once, for any number of pictures."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self.painter = Painter(engine)
 
     @classmethod
     def open(
@@ -59,7 +128,7 @@ class Stylizer:
         options = options or StylizeOptions()
         if options.max_size is not None:
             picture = shrink(picture, options.max_size)
-        painted = to_pixels(self.engine(to_array(picture.rgb)))
+        painted = self.painter(picture.rgb, options)
         if options.preserve_color == "luma":
             painted = keep_luma_colors(picture.rgb, painted)
         elif options.preserve_color == "histogram":
@@ -111,21 +180,47 @@ def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Jo
     return _check_targets(jobs, options)
 
 
-def run(stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions) -> Iterator[Outcome]:
-    """Paint the jobs one after the other; a picture that fails is reported and the others go on, unless fail_fast.
+def run(
+    stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions, on_share: OnProgress | None = None
+) -> Iterator[Outcome]:
+    """Paint the jobs in order; a picture that fails is reported and the others go on, unless fail_fast.
 
+    While one is painted, others are read and written. `on_share` gets the share of a picture in bands that is done.
     Problems of the output, such as a full disk, concern every picture and are raised.
     """
-    for job in jobs:
+    painter = stylizer.painter
+    painter.on_share = on_share
+    started, painter.busy = time.perf_counter(), 0.0
+
+    def paint(job: Job) -> FastnstError | None:
         try:
             painted = stylizer.paint(_read(job.source, options), options)
         except FastnstError as error:
-            yield Outcome(job, error)
-            if options.fail_fast:
-                return
-            continue
-        write(painted, job.target, options)
-        yield Outcome(job)
+            return error
+        if not painter.stopped:
+            write(painted, job.target, options)
+        return None
+
+    waiting = deque(jobs)
+    # With fail_fast, none of those after the one that fails.
+    count = 1 if options.fail_fast else IN_HAND
+    with ThreadPoolExecutor(count) as pool:
+        begun: deque[tuple[Job, Future[FastnstError | None]]] = deque()
+        try:
+            while waiting or begun:
+                while waiting and len(begun) < count:
+                    begun.append((waiting[0], pool.submit(paint, waiting.popleft())))
+                job, future = begun.popleft()
+                error = future.result()
+                yield Outcome(job, error)
+                if error is not None and options.fail_fast:
+                    return
+        finally:
+            painter.stopped = True
+            pool.shutdown(cancel_futures=True)
+            painter.stopped = False
+    taken = time.perf_counter() - started
+    log.info("the network was busy for %.1f of %.1f seconds (%.0f %%)", painter.busy, taken, 100 * painter.busy / taken)
 
 
 def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None:
@@ -139,9 +234,7 @@ def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None
 
 def _picture(image: Source, options: StylizeOptions) -> Picture:
     if isinstance(image, bytes):
-        return decode_picture(
-            image, max_size=options.max_size, allow_truncated=options.allow_truncated, frames=options.frames
-        )
+        return decode_picture(image, **_decoding(options))
     if isinstance(image, (str, Path)):
         return _read(image, options)
     if isinstance(image, np.ndarray):
@@ -152,7 +245,13 @@ def _picture(image: Source, options: StylizeOptions) -> Picture:
 
 
 def _read(path: str | Path, options: StylizeOptions) -> Picture:
-    return read_picture(path, max_size=options.max_size, allow_truncated=options.allow_truncated, frames=options.frames)
+    return read_picture(path, **_decoding(options))
+
+
+def _decoding(options: StylizeOptions) -> dict[str, Any]:
+    """What decode_picture is told."""
+    same = {name: getattr(options, name) for name in ("max_size", "allow_truncated", "frames")}
+    return {"limits": LIMITS if options.tile is None else LARGE, **same}
 
 
 def _source(name: str) -> Path | str:
