@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastnst import stylize
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, OutputError, UsageError
 from fastnst.image import Picture
-from fastnst.stylize import Job, Stylizer, plan, run
+from fastnst.stylize import IN_HAND, Job, Stylizer, plan, run
 
 OPTIONS = StylizeOptions()
 
@@ -270,6 +272,94 @@ def test_run_raises_what_concerns_every_output(folder):
 
     with pytest.raises(OutputError, match="cannot make the folder out"):
         list(run(Stylizer(negative), jobs, OPTIONS))
+
+
+def test_run_paints_many_pictures_in_order_as_one_by_one(folder):
+    for index in range(12):
+        Image.fromarray(noise(20 + index, 30)).save(f"in/n{index:02}.png")
+    jobs = plan(["in"], "out", OPTIONS)
+    style = Stylizer.open("great-wave-tiny")
+
+    outcomes = list(run(style, jobs, OPTIONS))
+
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert all(outcome.error is None for outcome in outcomes)
+    for job in jobs:
+        if job.target.suffix == ".png":
+            alone = np.asarray(style.stylize(job.source))
+            np.testing.assert_array_equal(np.asarray(Image.open(job.target)), alone)
+
+
+def test_run_paints_one_picture_at_a_time_and_reads_few_ahead(folder):
+    for index in range(9):
+        Image.fromarray(noise()).save(f"in/n{index}.png")
+    at_once, most = 0, 0
+
+    def engine(images):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        painted = negative(images)
+        at_once -= 1
+        return painted
+
+    style = Stylizer(engine)
+    for done, _ in enumerate(run(style, plan(["in"], "out", OPTIONS), OPTIONS), start=1):
+        assert len(list(Path("out").rglob("*.*"))) <= done + IN_HAND
+
+    assert most == 1
+    assert 0 < style.painter.busy
+
+
+def test_run_that_is_given_up_begins_nothing_more(folder):
+    for index in range(20):
+        Image.fromarray(noise()).save(f"in/n{index:02}.png")
+    outcomes = run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS)
+
+    next(outcomes)
+    outcomes.close()
+
+    assert 1 <= len(list(Path("out").rglob("*.*"))) <= 1 + IN_HAND
+
+
+def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=1000))
+    style = Stylizer.open("great-wave-tiny")
+
+    with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 512"):
+        style.stylize("in/b.png")
+
+    assert style.stylize("in/b.png", StylizeOptions(tile=64)).size == Image.open("in/b.png").size
+
+
+def test_pictures_are_painted_in_bands_when_memory_is_short(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    style, rgb = Stylizer.open("great-wave-tiny"), noise(90, 70)
+    whole = np.asarray(style.stylize(rgb)).astype(int)
+    assert "bands" not in caplog.text
+
+    monkeypatch.setattr(stylize, "ALWAYS_WHOLE", 0)
+    monkeypatch.setattr(stylize, "free_memory", lambda: 1 << 20)
+    painted = np.asarray(style.stylize(rgb))
+
+    assert "70x90 pixels take" in caplog.text
+    assert np.abs(painted - whole).max() <= 1
+
+
+def test_memory_does_not_matter_to_a_style_that_has_no_layers(monkeypatch):
+    class Foreign:
+        __call__ = staticmethod(negative)
+
+        @property
+        def tiler(self):
+            raise UsageError("not exported by fastnst")
+
+    monkeypatch.setattr(stylize, "ALWAYS_WHOLE", 0)
+    monkeypatch.setattr(stylize, "free_memory", lambda: 1)
+
+    np.testing.assert_array_equal(np.asarray(Stylizer(Foreign()).stylize(noise())), 255 - noise())
+    with pytest.raises(UsageError, match="not exported"):
+        Stylizer(Foreign()).stylize(noise(), StylizeOptions(tile=64))
 
 
 @pytest.mark.parametrize("format", ["png", "jpg", "webp"])
