@@ -27,6 +27,7 @@ from fastnst.config import (
     FeatureOptions,
     FilterOptions,
     FinetuneConfig,
+    ImportOptions,
     OptimizeConfig,
     ReconstructConfig,
     StylizeBenchmark,
@@ -316,6 +317,39 @@ def export(
     report = run_export(checkpoint, output, options)
     grey = report.largest_difference * 255
     print(f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels")
+    return 0
+
+
+@app.command(name="import")
+def import_model(
+    source: Annotated[Path, Parameter(name="FOREIGN")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    options: ImportOptions = ImportOptions(),  # noqa: B008
+    talk: Talk = Talk(),
+) -> int:
+    """Turn weights that another project trained into a checkpoint, without running its code.
+
+    Reads those of pytorch/examples, rrmina, gordicaleksa, igreat, eriklindernoren, yakhyo and abhiskk (.pth, .model),
+    and of lengstrom (a deeplearn.js folder, or .npz).
+
+    Parameters
+    ----------
+    source:
+        the file or folder of weights
+    output:
+        the .safetensors file
+    """
+    talk.start()
+    from fastnst.foreign import import_model as run_import
+
+    found = run_import(source, output, options)
+    widths = ", ".join(map(str, found.net.channels))
+    print(
+        f"{show(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
+        f"{found.parameters / 1e6:.2f} M parameters"
+    )
     return 0
 
 

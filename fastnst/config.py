@@ -18,6 +18,21 @@ from fastnst.errors import UsageError
 _Number = int | float
 
 Preset = Literal["base", "fast", "tiny"]
+# Whose networks can be imported; one name a build.
+Family = Literal[
+    "pytorch-examples",
+    "rrmina",
+    "rrmina-tanh",
+    "gordicaleksa",
+    "igreat",
+    "eriklindernoren",
+    "lengstrom",
+    "yakhyo",
+    "yakhyo-once",
+    "abhiskk",
+]
+PixelValues = Literal["1", "255", "imagenet"]
+ChannelOrder = Literal["rgb", "bgr"]
 
 # Gatys et al. 2015.
 GATYS_CONTENT = ("conv4_2",)
@@ -321,6 +336,27 @@ class ExportOptions:
 
     opset: Literal[17, 18] = 18
     """version of the ONNX operators"""
+    overwrite: bool = False
+    """replace an existing file"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What another project's weights cannot say themselves."""
+
+    family: Family | None = None
+    """whose network it is; needed for rrmina's with a tanh and for yakhyo's without its doubled inputs, which have the
+    same names [default: by the names of the weights]"""
+    values: PixelValues | None = None
+    """what it takes and gives for black to white: 0 to 1, 0 to 255, or 0 to 1 by ImageNet's mean and deviation
+    [default: as its project]"""
+    order: ChannelOrder | None = None
+    """order of its color channels [default: as its project]"""
+    name: str | None = None
+    """name of the style [default: that of the file]"""
+    credit: str = ""
+    """whom the style is from and under which license; kept in the checkpoint"""
     overwrite: bool = False
     """replace an existing file"""
 

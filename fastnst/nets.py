@@ -185,7 +185,7 @@ class TransformerNet(nn.Module):
         if self.config.output == "linear":
             return x.float()
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
-        stylized: Tensor = 0.5 + self.config.reach * (self.config.gain * x.float()).tanh()
+        stylized: Tensor = self.config.middle + self.config.reach * (self.config.gain * x.float()).tanh()
         return stylized
 
 
