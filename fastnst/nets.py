@@ -179,9 +179,10 @@ class TransformerNet(nn.Module):
         x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
         x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
-        x = self.paint(x)[..., :height, :width]  # (N, 3, H, W)
+        x = self.paint(x)  # (N, 3, >= H, >= W)
         if self.config.last_norm:
             x = self.paint_norm(x)
+        x = x[..., :height, :width]  # (N, 3, H, W)
         if self.config.output == "linear":
             return x.float()
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
