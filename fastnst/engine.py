@@ -116,7 +116,10 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     path = Path(style)
     kind = path.suffix
     if kind in (".pth", ".pt", ".pkl", ".model"):
-        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file")
+        raise UnsafeModelError(
+            f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file, "
+            "or make one with: fastnst import"
+        )
     if kind in (".onnx", ".safetensors"):
         if (engine, kind) in (("torch", ".onnx"), ("onnx", ".safetensors")):
             remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"

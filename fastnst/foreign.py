@@ -57,7 +57,7 @@ class Keys(NamedTuple):
 
     @property
     def needed(self) -> set[str]:
-        """All but the bias, which only the last convolution must have."""
+        """All but the bias, without which some train; before a normalization it has no effect."""
         return {key for key in (self.weight, self.scale, self.shift) if key is not None}
 
 
@@ -115,16 +115,16 @@ class Origin:
     net: dict[str, Any] = field(default_factory=dict)
     tensorflow: bool = False  # kernels are (size, size, inputs, outputs)
 
-    def blocks(self, names: set[str]) -> int | None:
-        """How many residual blocks there are, if nothing is missing."""
-        found = [b for b in range(_MOST_BLOCKS + 1) if self.missing(names, b) is None]
-        return max(found, default=None)
+    def layers(self, names: set[str]) -> tuple[list[Keys], int]:
+        """Keys of all layers, for the number of blocks that explains these names best, and how many it does not."""
 
-    def missing(self, names: set[str], blocks: int) -> str | None:
-        """The first name that is not there."""
-        keys = self.keys(blocks)
-        needed = [key for stage in keys for key in sorted(stage.needed)]
-        return next((key for key in [*needed, keys[-1].bias] if key is not None and key not in names), None)
+        def unexplained(keys: list[Keys]) -> int:
+            needed = {key for stage in keys for key in stage.needed}
+            known = {key for stage in keys for key in stage}
+            return len(needed - names) + len(names - known)
+
+        found = min((self.keys(blocks) for blocks in range(_MOST_BLOCKS + 1)), key=unexplained)
+        return found, unexplained(found)
 
 
 _YAKHYO = _examples("upsample_conv1.conv2d", "upsample_conv2.conv2d", "upsample_conv3.conv2d")
@@ -204,15 +204,10 @@ def import_model(source: Path | str, output: Path | str, options: ImportOptions 
 def recognize(tensors: Mapping[str, Tensor], source: object) -> Family:
     """The family whose names these are, or that only a few are missing of; ModelError if there is none."""
     names = set(tensors)
-    for family, origin in ORIGINS.items():
-        if origin.blocks(names) is not None:
-            return family
-    shares = {}
-    for family, origin in ORIGINS.items():
-        needed = {key for stage in origin.keys(5) for key in stage.needed}
-        shares[family] = len(needed & names) / len(needed)
-    likely = max(shares, key=lambda family: shares[family])
-    if shares[likely] >= 0.5:
+    found = {family: origin.layers(names) for family, origin in ORIGINS.items()}
+    likely = min(found, key=lambda family: found[family][1])
+    needed = {key for stage in found[likely][0] for key in stage.needed}
+    if len(needed & names) * 2 > len(needed):
         return likely
     raise ModelError(
         f"{show(source)} holds {', '.join(map(show, list(tensors)[:3]))} ..., which is none of the networks "
@@ -227,9 +222,8 @@ def convert(tensors: Mapping[str, Tensor], origin: Origin, source: object) -> Tr
     """
     if origin.net.get("padding") == "same" and origin.values == "imagenet":
         raise UsageError("--values imagenet cannot be meant for a network with zeros around its layers; leave it out")
-    blocks = origin.blocks(set(tensors))
-    keys = origin.keys(5 if blocks is None else blocks)
-    _check_names(tensors, keys, origin, blocks, source)
+    keys, _ = origin.layers(set(tensors))
+    _check_names(tensors, keys, origin, source)
     kernels = [_numbers(tensors, stage.weight, source) for stage in keys]
     for kernel, stage in zip(kernels, keys, strict=True):
         if kernel.ndim != 4:
@@ -257,9 +251,10 @@ def convert(tensors: Mapping[str, Tensor], origin: Origin, source: object) -> Tr
                 state[f"{layer.norm}.{name}"] = _numbers(tensors, key, source)
                 _check_shape(state[f"{layer.norm}.{name}"].shape, (layer.outputs,), key, source)
         if layer.bias is not None:  # others' are subtracted again by the normalization
-            bias = np.zeros(layer.outputs) if stage.bias is None else _numbers(tensors, stage.bias, source)
-            _check_shape(bias.shape, (layer.outputs,), stage.bias or stage.weight, source)
-            state[layer.bias] = bias
+            state[layer.bias] = np.zeros(layer.outputs)
+            if stage.bias is not None and stage.bias in tensors:
+                state[layer.bias] = _numbers(tensors, stage.bias, source)
+                _check_shape(state[layer.bias].shape, (layer.outputs,), stage.bias, source)
     state = _as_unit_rgb(state, config, origin)
     net = TransformerNet(config)
     net.load_state_dict({name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()})
@@ -295,13 +290,11 @@ def _as_unit_rgb(state: Mapping[str, Numbers], config: NetConfig, origin: Origin
     return {name: np.ascontiguousarray(values) for name, values in folded.items()}
 
 
-def _check_names(
-    tensors: Mapping[str, Tensor], keys: list[Keys], origin: Origin, blocks: int | None, source: object
-) -> None:
-    if blocks is None:
-        missing = origin.missing(set(tensors), len(keys[3:-3]) // 2)
-        raise ModelError(f"{show(source)} has no {missing}, which a network of {origin.project} needs")
+def _check_names(tensors: Mapping[str, Tensor], keys: list[Keys], origin: Origin, source: object) -> None:
     known = {key for stage in keys for key in stage if key is not None}
+    for needed in (key for stage in keys for key in sorted(stage.needed)):
+        if needed not in tensors:
+            raise ModelError(f"{show(source)} has no {needed}, which a network of {origin.project} needs")
     norms = {key.rpartition(".")[0] for stage in keys if (key := stage.scale) is not None}
     for name in tensors:
         if name.endswith(".num_batches_tracked"):
@@ -386,15 +379,20 @@ def _check_unpacked(data: bytes, source: Path) -> None:
 
 
 def _weights_in(loaded: Any, source: Path) -> dict[str, Tensor]:
-    """The first dict of tensors, at the top or one below, where training states keep it."""
+    """The largest dict of tensors, at the top or one below, where training states keep it."""
     inside = list(loaded.values()) if isinstance(loaded, Mapping) else []
-    for found in (loaded, *inside):
-        if isinstance(found, Mapping) and any(isinstance(value, Tensor) for value in found.values()):
-            named = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-            if all(name.startswith("module.") for name in named):  # of several GPUs
-                return {name.removeprefix("module."): value for name, value in named.items()}
-            return named
-    raise ModelError(f"{show(source)} holds no named weights; save them with torch.save(network.state_dict(), FILE)")
+    dicts = [
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        for found in (loaded, *inside)
+        if isinstance(found, Mapping)
+    ]
+    found = max(dicts, key=len, default={})
+    if not found:
+        raise ModelError(
+            f"{show(source)} holds no named weights; save them with torch.save(network.state_dict(), FILE)"
+        )
+    prefix = "module." if all(name.startswith("module.") for name in found) else ""  # of several GPUs
+    return {name.removeprefix(prefix): value for name, value in found.items()}
 
 
 def _read_npz(data: bytes, source: Path) -> dict[str, Tensor]:
