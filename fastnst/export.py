@@ -1,23 +1,19 @@
 """A checkpoint as one self-contained ONNX file that provably paints what torch paints."""
 
-import contextlib
-import io
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 import torch
-from torch import Tensor, nn
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import ExportOptions
 from fastnst.engine import Engine, OnnxEngine
-from fastnst.errors import FastnstError, ModelError, UsageError
+from fastnst.errors import ModelError, UsageError
 from fastnst.files import check_output, show, write_bytes
+from fastnst.graph import build
 from fastnst.image import Array, read_picture, to_array
 from fastnst.nets import TransformerNet
 
@@ -52,10 +48,9 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
         raise UsageError(f"--output is {show(output)} but must end in .onnx")
     check_output(output, overwrite=options.overwrite)
     net, meta = load_checkpoint(checkpoint)
-    model = build(net, options.opset)
-    onnx.helper.set_model_props(model, {"fastnst": meta.to_json()})
-    onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString()
+    weights = {name: values.numpy() for name, values in net.state_dict().items()}
+    data = build(net.config, weights, opset=options.opset, metadata={"fastnst": meta.to_json()})
+    onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
 
     # Checked as a file, through the same door as any other style.
     candidate = output.with_name(f".{output.name[:200]}.candidate.onnx")
@@ -71,50 +66,6 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
     finally:
         candidate.unlink(missing_ok=True)
     return ExportReport(output, len(data), options.opset, difference)
-
-
-class _Exported(nn.Module):
-    """What a client sees: the network, clipped to 0..1."""
-
-    def __init__(self, net: TransformerNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> Tensor:
-        stylized: Tensor = self.net(image).clamp(0, 1)
-        return stylized
-
-
-def build(net: TransformerNet, opset: int) -> onnx.ModelProto:
-    """The network as an ONNX model in memory, dynamic in N, H and W."""
-    any_size = torch.export.Dim.DYNAMIC
-    example = torch.zeros(2, 3, 64, 80)
-    # The exporter reports its progress on stdout, which belongs to results.
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Exported(net).eval(),
-            (example,),
-            input_names=["image"],
-            output_names=["stylized"],
-            dynamic_shapes={"image": {0: any_size, 2: any_size, 3: any_size}},
-            opset_version=18,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise FastnstError("torch.onnx.export returned nothing; update torch and onnxscript")
-    model = program.model_proto
-    if opset != 18:
-        _lower_opset(model, opset)
-    model.producer_name = "fastnst"
-    model.graph.name = "fastnst"
-    _name_sizes(model)
-    _forget_origin(model.graph)
-    _store_as_float16(model.graph)
-    del model.graph.value_info[:]
-    return model
 
 
 def largest_difference(net: TransformerNet, engine: Engine) -> float:
@@ -134,42 +85,3 @@ def largest_difference(net: TransformerNet, engine: Engine) -> float:
             raise ModelError(f"the exported network turns {image.shape} into {given.shape}; nothing was written")
         worst = float(np.maximum(worst, np.abs(given - expected).max()))  # unlike max, keeps a NaN
     return worst
-
-
-def _lower_opset(model: onnx.ModelProto, opset: int) -> None:
-    """From 18, the exporter's oldest, to 17: only attributes of Resize that are at their defaults must go."""
-    for node in model.graph.node:
-        if node.op_type == "Resize":
-            kept = [a for a in node.attribute if a.name not in ("antialias", "keep_aspect_ratio_policy")]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    model.opset_import[0].version = opset
-
-
-def _forget_origin(graph: onnx.GraphProto) -> None:
-    """Remove the exporter's notes: stack traces with the paths of this machine, as long as a small network."""
-    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        del part.metadata_props[:]
-
-
-def _store_as_float16(graph: onnx.GraphProto) -> None:
-    """Halve the file: weights that float16 holds exactly are stored so, and cast when the file is loaded."""
-    for tensor in graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        values = onnx.numpy_helper.to_array(tensor)
-        short = values.astype(np.float16)
-        if values.size < 256 or not np.array_equal(short, values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(onnx.numpy_helper.from_array(short, f"{name}.float16"))
-        cast = onnx.helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT)
-        graph.node.insert(0, cast)
-
-
-def _name_sizes(model: onnx.ModelProto) -> None:
-    """Call the free sizes N, H and W, at both ends."""
-    for value in (*model.graph.input, *model.graph.output):
-        for dimension, name in zip(value.type.tensor_type.shape.dim, ("N", None, "H", "W"), strict=True):
-            if name:
-                dimension.dim_param = name

@@ -828,7 +828,9 @@ def test_evaluating_an_imported_style_says_that_its_loss_is_not_known(originals)
     photos = {"cat": photo(64, 64)}
     options = EvaluateOptions(content=PHOTOS, painting=PAINTINGS, device="cpu")
 
-    with pytest.raises(ModelError, match=r"imported and does not say with which loss .*--loss relative --painting FILE"):
+    with pytest.raises(
+        ModelError, match=r"imported and does not say with which loss .*--loss relative --painting FILE"
+    ):
         evaluate([checkpoint], photos, options)
     with pytest.raises(ModelError, match="--painting FILE"):  # a folder cannot tell which painting
         evaluate([checkpoint], photos, replace(options, loss="relative"))

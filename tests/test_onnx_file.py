@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_checkpoint import mutate
 
 from fastnst.errors import FastnstError, InputError, ModelError, UnsafeModelError
-from fastnst.onnx_file import LARGEST, read_onnx
+from fastnst.onnx_file import LARGEST, OnnxGraph, read_onnx, read_tensors
 
 IMAGE = ["N", 3, "H", "W"]
 
@@ -181,3 +181,123 @@ def test_what_is_no_ordinary_file_is_an_input_error(tmp_path, kind):
 
     with pytest.raises(InputError, match=r"a\.onnx"):
         read_onnx(path)
+
+
+KINDS = [np.float32, np.float16, np.float64, np.int64, np.int32, np.uint8, np.int8, np.bool_]
+
+
+def some(kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    """Values of a type, negative ones included."""
+    return (np.random.default_rng(0).normal(size=shape) * 100).astype(kind)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4)])
+def test_constants_are_read_however_onnx_stores_them(kind, shape, raw):
+    values = some(kind, shape)
+    number = helper.np_dtype_to_tensor_dtype(values.dtype)
+    held = values.tobytes() if raw else values.flatten().tolist()
+    tensor = helper.make_tensor("a", number, shape, held, raw=raw)
+
+    found = read_tensors(model(weights=(tensor,)).SerializeToString())["a"]
+
+    assert (found.dtype, found.shape) == (values.dtype, shape)
+    np.testing.assert_array_equal(found, values)
+
+
+def test_the_constants_of_an_exported_file_are_those_found_by_onnx(onnx_style):
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(onnx_style).graph.initializer}
+
+    found = read_tensors(onnx_style.read_bytes())
+
+    assert found.keys() == known.keys()
+    for name, values in known.items():
+        np.testing.assert_array_equal(found[name], values, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dims": [7]}, "has 6 values"),
+        ({"dims": [-1]}, "has 6 values"),
+        ({"dims": [0, 1 << 62]}, "has 6 values"),
+        ({"dims": [1 << 40, 1 << 40]}, "has 6 values"),
+        ({"data_type": 8}, "element type 8"),
+        ({"data_type": 7}, "has 3 values"),
+        ({"raw_data": b"12345"}, "cut off"),
+        ({"raw_data": b""}, "has 0 values"),
+        ({"float_data": [1.0]}, "as its type says"),
+        ({"int64_data": [1]}, "as its type says"),
+    ],
+)
+def test_constants_that_contradict_themselves_are_refused(change, reason):
+    tensor = TensorProto(name="a", data_type=1, dims=[2, 3], raw_data=bytes(24))
+    for name, value in change.items():
+        if isinstance(value, list):
+            del getattr(tensor, name)[:]
+            getattr(tensor, name).extend(value)
+        else:
+            setattr(tensor, name, value)
+
+    with pytest.raises(ModelError, match=f"unreadable weights.*{reason}"):
+        read_tensors(model(weights=(tensor,)).SerializeToString())
+
+
+def test_an_empty_constant_of_endless_sides_is_refused():
+    tensor = TensorProto(name="a", data_type=1, dims=[0, 1 << 62])
+
+    with pytest.raises(ModelError, match="has 0 values"):
+        read_tensors(model(weights=(tensor,)).SerializeToString())
+
+
+def test_two_constants_of_one_name_are_refused():
+    tensor = numpy_helper.from_array(np.zeros(2, np.float32), "a")
+
+    with pytest.raises(ModelError, match="two constants are called 'a'"):
+        read_tensors(model(weights=(tensor, tensor)).SerializeToString())
+
+
+def test_constants_of_300_mutations_are_read_or_raise_our_errors(onnx_style):
+    chance = random.Random(2)
+    plain = model(
+        weights=tuple(helper.make_tensor(str(n), n, (1, 2), [1, 2]) for n in (1, 6, 7, 10))
+    ).SerializeToString()
+
+    for number in range(300):
+        data = onnx_style.read_bytes() if number % 2 else plain
+        with suppress(FastnstError):
+            read_tensors(bytes(mutate(data, chance, len(data))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_what_onnx_reads(kind):
+    values, graph = some(kind, (2, 3)), OnnxGraph(17)
+    graph.constant(values, "known")
+    unnamed = graph.constant(values), graph.constant(values.copy()), graph.constant(values.T)
+    image = graph.input("image", np.float32, IMAGE)
+    padded = graph.add("Pad", image, graph.constant(np.array([0, 0, -1, 0, 0, 0, 0, -300])), mode="constant")
+    graph.add("LeakyRelu", padded, name="stylized", alpha=-0.25)
+    graph.output("stylized", np.float32, IMAGE)
+
+    read = onnx.load_model_from_string(graph.to_bytes({"clé": "été", "long": "x" * 300}))
+
+    onnx.checker.check_model(read, full_check=True)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in read.graph.initializer}
+    np.testing.assert_array_equal(held["known"], values, strict=True)
+    assert unnamed[0] == unnamed[1] != unnamed[2]
+    np.testing.assert_array_equal(held[unnamed[2]], values.T, strict=True)
+    assert held[read.graph.node[0].input[1]].tolist() == [0, 0, -1, 0, 0, 0, 0, -300]
+    attributes = [{a.name: helper.get_attribute_value(a) for a in node.attribute} for node in read.graph.node]
+    assert attributes == [{"mode": b"constant"}, {"alpha": -0.25}]
+    assert {entry.key: entry.value for entry in read.metadata_props} == {"clé": "été", "long": "x" * 300}
+    assert [(entry.domain, entry.version) for entry in read.opset_import] == [("", 17)]
+    assert [side.dim_param or side.dim_value for side in read.graph.input[0].type.tensor_type.shape.dim] == IMAGE
+
+
+def test_two_constants_of_one_name_cannot_be_written():
+    graph = OnnxGraph()
+    graph.constant([1.0], "a")
+
+    with pytest.raises(ValueError, match="two constants are called 'a'"):
+        graph.constant([2.0], "a")
