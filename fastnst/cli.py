@@ -28,6 +28,7 @@ from fastnst.config import (
     FilterOptions,
     FinetuneConfig,
     ImportOptions,
+    OnnxOptions,
     OptimizeConfig,
     ReconstructConfig,
     StylizeBenchmark,
@@ -169,6 +170,7 @@ def stylize(
     engine: Literal["auto", "torch", "onnx"] = "auto",
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),  # noqa: B008
+    onnx: OnnxOptions = OnnxOptions(),  # noqa: B008
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     seed: int = 0,  # noqa: ARG001
     talk: Talk = Talk(),
@@ -203,7 +205,7 @@ def stylize(
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
-        stylizer = Stylizer.open(style, engine=engine, device=device)
+        stylizer = Stylizer.open(style, engine=engine, device=device, onnx=onnx)
         with Progress("painting", len(jobs), "picture", quiet=talk.quiet or single) as progress:
             for outcome in run(stylizer, jobs, options):
                 progress.advance()

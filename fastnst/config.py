@@ -33,6 +33,7 @@ Family = Literal[
 ]
 PixelValues = Literal["1", "255", "imagenet"]
 ChannelOrder = Literal["rgb", "bgr"]
+OnnxValues = Literal["1", "255", "signed", "imagenet"]
 
 # Gatys et al. 2015.
 GATYS_CONTENT = ("conv4_2",)
@@ -327,6 +328,22 @@ class StylizeOptions(MaskOptions):
         check_range("max_size", self.max_size, 16, 16_384)
         check_range("strength", self.strength, 0, 1)
         check_range("quality", self.quality, 1, 100)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OnnxOptions:
+    """How an ONNX style of another project is used, where its file does not say."""
+
+    onnx_input: OnnxValues | None = None
+    """another project's .onnx style: what it takes for black to white, 0 to 1, 0 to 255, -1 to 1, or 0 to 1 by
+    ImageNet's mean and deviation [default: what paints a test picture best]"""
+    onnx_output: OnnxValues | None = None
+    """what it gives for that [default: what makes a picture]"""
+    onnx_order: ChannelOrder | None = None
+    """order of its color channels [default: as the file says, else rgb]"""
+    onnx_fixed: Literal["tile", "resize"] = "tile"
+    """if it takes one size only, cut pictures into overlapping tiles of that size, or scale them to it and back"""
 
 
 @Parameter(name="*")
