@@ -43,6 +43,7 @@ class CheckpointMeta:
     images_seen: int = 0
     losses: dict[str, float] = field(default_factory=dict)  # mean over the last steps
     held_out: list[str] = field(default_factory=list)  # photographs it never saw, relative to their folder
+    origin: dict[str, str] = field(default_factory=dict)  # of an imported one: project, family, file and its sha256
     fastnst: str = field(default_factory=lambda: __version__)
     torch: str = torch.__version__
     format: int = FORMAT
@@ -70,13 +71,14 @@ class CheckpointMeta:
         return json.dumps(asdict(self))
 
 
-def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta) -> None:
+def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta, *, exact: bool = False) -> None:
     """Write weights and metadata atomically; OutputError if that fails, and the old file stays.
 
-    Convolution weights are rounded to float16, which halves the file and moves no pixel by a grey level.
+    Unless `exact`, convolution weights are rounded to float16, which halves the file and moves no pixel by a grey
+    level.
     """
     tensors = {
-        name: (tensor.half() if tensor.ndim == 4 and tensor.dtype == torch.float32 else tensor)
+        name: (tensor.half() if tensor.ndim == 4 and tensor.dtype == torch.float32 and not exact else tensor)
         .detach()
         .cpu()
         .contiguous()

@@ -27,6 +27,8 @@ from fastnst.config import (
     FeatureOptions,
     FilterOptions,
     FinetuneConfig,
+    ImportOptions,
+    OnnxOptions,
     OptimizeConfig,
     ReconstructConfig,
     StylizeBenchmark,
@@ -168,6 +170,7 @@ def stylize(
     engine: Literal["auto", "torch", "onnx"] = "auto",
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),  # noqa: B008
+    onnx: OnnxOptions = OnnxOptions(),  # noqa: B008
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     seed: int = 0,  # noqa: ARG001
     talk: Talk = Talk(),
@@ -202,7 +205,7 @@ def stylize(
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
-        stylizer = Stylizer.open(style, engine=engine, device=device)
+        stylizer = Stylizer.open(style, engine=engine, device=device, onnx=onnx)
         with ExitStack() as stack:
             progress: Progress | None = None
 
@@ -329,6 +332,39 @@ def export(
     report = run_export(checkpoint, output, options)
     grey = report.largest_difference * 255
     print(f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels")
+    return 0
+
+
+@app.command(name="import")
+def import_model(
+    source: Annotated[Path, Parameter(name="FOREIGN")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    options: ImportOptions = ImportOptions(),  # noqa: B008
+    talk: Talk = Talk(),
+) -> int:
+    """Turn weights that another project trained into a checkpoint, without running its code.
+
+    Reads those of pytorch/examples, rrmina, gordicaleksa, igreat, eriklindernoren, yakhyo and abhiskk (.pth, .model),
+    and of lengstrom (a deeplearn.js folder, or .npz).
+
+    Parameters
+    ----------
+    source:
+        the file or folder of weights
+    output:
+        the .safetensors file
+    """
+    talk.start()
+    from fastnst.foreign import import_model as run_import
+
+    found = run_import(source, output, options)
+    widths = ", ".join(map(str, found.net.channels))
+    print(
+        f"{show(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
+        f"{found.parameters / 1e6:.2f} M parameters"
+    )
     return 0
 
 

@@ -18,6 +18,22 @@ from fastnst.errors import UsageError
 _Number = int | float
 
 Preset = Literal["base", "fast", "tiny"]
+# Whose networks can be imported; one name a build.
+Family = Literal[
+    "pytorch-examples",
+    "rrmina",
+    "rrmina-tanh",
+    "gordicaleksa",
+    "igreat",
+    "eriklindernoren",
+    "lengstrom",
+    "yakhyo",
+    "yakhyo-once",
+    "abhiskk",
+]
+PixelValues = Literal["1", "255", "imagenet"]
+ChannelOrder = Literal["rgb", "bgr"]
+OnnxValues = Literal["1", "255", "signed", "imagenet"]
 
 # Gatys et al. 2015.
 GATYS_CONTENT = ("conv4_2",)
@@ -321,11 +337,48 @@ class StylizeOptions(MaskOptions):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class OnnxOptions:
+    """How an ONNX style of another project is used, where its file does not say."""
+
+    onnx_input: OnnxValues | None = None
+    """another project's .onnx style: what it takes for black to white, 0 to 1, 0 to 255, -1 to 1, or 0 to 1 by
+    ImageNet's mean and deviation [default: what paints a test picture best]"""
+    onnx_output: OnnxValues | None = None
+    """what it gives for that [default: what makes a picture]"""
+    onnx_order: ChannelOrder | None = None
+    """order of its color channels [default: as the file says, else rgb]"""
+    onnx_fixed: Literal["tile", "resize"] = "tile"
+    """if it takes one size only, cut pictures into overlapping tiles of that size, or scale them to it and back"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """How a checkpoint is exported."""
 
     opset: Literal[17, 18] = 18
     """version of the ONNX operators"""
+    overwrite: bool = False
+    """replace an existing file"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What another project's weights cannot say themselves."""
+
+    family: Family | None = None
+    """whose network it is; needed for rrmina's with a tanh and for yakhyo's without its doubled inputs, which have the
+    same names [default: by the names of the weights]"""
+    values: PixelValues | None = None
+    """what it takes and gives for black to white: 0 to 1, 0 to 255, or 0 to 1 by ImageNet's mean and deviation
+    [default: as its project]"""
+    order: ChannelOrder | None = None
+    """order of its color channels [default: as its project]"""
+    name: str | None = None
+    """name of the style [default: that of the file]"""
+    credit: str = ""
+    """whom the style is from and under which license; kept in the checkpoint"""
     overwrite: bool = False
     """replace an existing file"""
 

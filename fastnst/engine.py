@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from fastnst.adapter import Adapter, End
+from fastnst.config import OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
 from fastnst.files import show
@@ -37,33 +39,47 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(style: str | Path | None = None, engine: EngineName = "auto", device: Device = "auto") -> Engine:
+def open_engine(
+    style: str | Path | None = None,
+    engine: EngineName = "auto",
+    device: Device = "auto",
+    options: OnnxOptions | None = None,
+) -> Engine:
     """Open a bundled style by name, or a .safetensors or .onnx file; no style is the default one.
 
-    "auto" takes ONNX Runtime where an ONNX file and the package are there, else torch.
+    "auto" takes ONNX Runtime where an ONNX file and the package are there, else torch. The options are for .onnx files
+    of other projects.
 
-    Raises UsageError for an unknown name, ModelError or UnsafeModelError for an unusable file, UnavailableError for a
-    device that is not there, ModuleNotFoundError for an engine that is not installed.
+    Raises UsageError for an unknown name or options that are for another file, ModelError or UnsafeModelError for an
+    unusable file, UnavailableError for a device that is not there, ModuleNotFoundError for an engine that is not
+    installed.
     """
     path = _find(DEFAULT_STYLE if style is None else style, engine)
     log.info("style %s", show(path))
-    return OnnxEngine(path, device) if path.suffix == ".onnx" else TorchEngine(path, device)
+    if path.suffix == ".onnx":
+        return OnnxEngine(path, device, options)
+    _check_unused(options, path)
+    return TorchEngine(path, device)
 
 
 class OnnxEngine:
-    """A style in ONNX Runtime: float (N, 3, H, W) 0..1 or uint8 (N, H, W, 3) files, told apart by their input."""
+    """A style in ONNX Runtime.
 
-    def __init__(self, path: Path, device: Device = "auto") -> None:
+    fastnst's own files take float (N, 3, H, W) 0..1 or uint8 (N, H, W, 3), and nothing about them is guessed; those of
+    other projects go through an adapter.
+    """
+
+    def __init__(self, path: Path, device: Device = "auto", options: OnnxOptions | None = None) -> None:
         self.path = path
         self.data, found = read_onnx(path)
         self.metadata = found.metadata
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 4
         providers = onnx_providers(device)
         try:
-            self.session = onnxruntime.InferenceSession(self.data, options, providers=providers)
+            self.session = onnxruntime.InferenceSession(self.data, settings, providers=providers)
         except Exception as error:  # its exception classes share no base but Exception
             raise ModelError(f"{show(path)} cannot be run ({_first_line(error)}); export the style again") from error
         if device == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
@@ -73,19 +89,23 @@ class OnnxEngine:
                 "--device cuda was asked for but ONNX Runtime could not start it; check CUDA and cuDNN"
             )
         log.info("ONNX Runtime runs on %s", self.session.get_providers()[0])
-        self.input, self.uint8 = _signature(self.session, path)
-        self._self_test(path)
+        self.input, self.uint8 = self.session.get_inputs()[0].name, False
+        self.adapter: Adapter | None = None
+        takes, gives = _ends(self.session, path)
+        if "fastnst" in found.metadata:
+            _check_unused(options, path)
+            self.uint8 = _signature(takes, gives, path)
+            self._self_test(path)
+        else:
+            self.adapter = Adapter(self._run, takes, gives, options or OnnxOptions(), found.metadata, path)
 
     def __call__(self, images: Array) -> Array:
+        if self.adapter is not None:
+            return self.adapter(images)
         given: Any = images
         if self.uint8:
             given = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        try:
-            stylized = self.session.run(None, {self.input: given})[0]
-        except Exception as error:
-            raise FastnstError(
-                f"ONNX Runtime failed on a picture of {images.shape[3]}x{images.shape[2]} ({_first_line(error)})"
-            ) from error
+        stylized = self._run(given)
         if self.uint8:
             stylized = stylized.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         return np.asarray(stylized, dtype=np.float32)
@@ -103,6 +123,14 @@ class OnnxEngine:
         except (KeyError, TypeError, ValueError, UsageError) as error:
             raise ModelError(f"{show(self.path)} does not name its layers ({error}); export the style again") from error
         return Tiler(config, weights, _OnnxLayers(weights, self.session.get_providers()))
+
+    def _run(self, given: Any) -> Any:
+        """The network alone, in its own types."""
+        try:
+            return self.session.run(None, {self.input: given})[0]
+        except Exception as error:
+            shape = ", ".join(map(str, given.shape))
+            raise FastnstError(f"ONNX Runtime failed on a picture ({shape}): {_first_line(error)}") from error
 
     def _self_test(self, path: Path) -> None:
         ramp = np.linspace(0, 1, 3 * 18 * 21, dtype=np.float32).reshape(1, 3, 18, 21)
@@ -196,7 +224,10 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     path = Path(style)
     kind = path.suffix
     if kind in (".pth", ".pt", ".pkl", ".model"):
-        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file")
+        raise UnsafeModelError(
+            f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file, "
+            "or make one with: fastnst import"
+        )
     if kind in (".onnx", ".safetensors"):
         if (engine, kind) in (("torch", ".onnx"), ("onnx", ".safetensors")):
             remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"
@@ -213,16 +244,20 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     return choice[engine]
 
 
-def _signature(session: Any, path: Path) -> tuple[str, bool]:
-    """The input's name and whether it is uint8; ModelError unless it is one picture of any size in, one out."""
+def _ends(session: Any, path: Path) -> tuple[End, End]:
+    """What goes in and what comes out; ModelError unless each is one."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
             f"{show(path)} has {len(inputs)} inputs and {len(outputs)} outputs but a style has one of each"
         )
-    kind, shape = inputs[0].type, inputs[0].shape
-    if outputs[0].type != kind:
-        raise ModelError(f"{show(path)} turns {kind} into {outputs[0].type} but a style returns what it takes")
+    return End(inputs[0].type, inputs[0].shape), End(outputs[0].type, outputs[0].shape)
+
+
+def _signature(takes: End, gives: End, path: Path) -> bool:
+    """Whether an exported style takes uint8; ModelError unless it takes a picture of any size and gives the same."""
+    if gives.type != takes.type:
+        raise ModelError(f"{show(path)} turns {takes.type} into {gives.type} but a style returns what it takes")
     layouts: dict[str, Callable[[Any], bool]] = {
         "tensor(float)": lambda s: (
             len(s) == 4 and s[1] == 3 and not isinstance(s[2], int) and not isinstance(s[3], int)
@@ -231,12 +266,17 @@ def _signature(session: Any, path: Path) -> tuple[str, bool]:
             len(s) == 4 and s[3] == 3 and not isinstance(s[1], int) and not isinstance(s[2], int)
         ),
     }
-    if kind not in layouts or not layouts[kind](shape):
+    if takes.type not in layouts or not layouts[takes.type](takes.shape):
         raise ModelError(
-            f"{show(path)} takes {kind} {shape} but a style takes float (N, 3, H, W) or uint8 (N, H, W, 3), any size; "
-            "export it with fastnst export"
+            f"{show(path)} takes {takes.type} {takes.shape} but a style of fastnst takes float (N, 3, H, W) or uint8 "
+            "(N, H, W, 3), any size; export it again"
         )
-    return inputs[0].name, kind == "tensor(uint8)"
+    return takes.type == "tensor(uint8)"
+
+
+def _check_unused(options: OnnxOptions | None, path: Path) -> None:
+    if options not in (None, OnnxOptions()):
+        raise UsageError(f"--onnx-... options are for .onnx styles of other projects, which {show(path)} is not")
 
 
 def _first_line(error: Exception) -> str:

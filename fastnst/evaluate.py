@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastnst.checkpoint import CheckpointMeta
-from fastnst.config import EvaluateOptions, check_range
+from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
 from fastnst.descent import descend_lbfgs
 from fastnst.device import pick_precision, torch_device
@@ -44,6 +44,11 @@ class LossSettings:
     @classmethod
     def of(cls, meta: CheckpointMeta, source: object = "the style") -> "LossSettings":
         """Those a style was trained with; ModelError if it does not say."""
+        if meta.origin:
+            raise ModelError(
+                f"{show(source)} was imported and does not say with which loss it was trained; say with which to score "
+                "it and against what, for example: --loss relative --painting FILE"
+            )
         try:
             train = meta.train
             found = cls(
@@ -63,6 +68,12 @@ class LossSettings:
                 f"{show(source)} does not say with which loss it was trained; give one that fastnst trained"
             ) from error
         return found
+
+    @classmethod
+    def default(cls, form: LossForm) -> "LossSettings":
+        """Those that training has when told nothing but the form."""
+        names = ("style_size", "content_layers", "style_layers", "vgg", "pooling")
+        return cls(form, DEFAULT_WEIGHTS[form], **{name: getattr(TrainConfig, name) for name in names})
 
     def replaced(self, options: EvaluateOptions) -> "LossSettings":
         """With what the options say instead; another form of weighing comes with its own weights."""
@@ -320,7 +331,11 @@ def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
         meta = engine.meta
     else:
         meta = CheckpointMeta.from_json(read_onnx(path)[1].metadata.get("fastnst", ""), path)
-    settings = LossSettings.of(meta, style).replaced(options)
+    if meta.origin and options.loss and not options.painting.is_dir():
+        settings = LossSettings.default(options.loss)
+    else:
+        settings = LossSettings.of(meta, style)
+    settings = settings.replaced(options)
     painting = options.painting
     if painting.is_dir():
         painting = painting / Path(str(meta.train.get("style"))).name

@@ -164,19 +164,20 @@ def paint(graph: OnnxGraph, config: NetConfig, layer: Layer, weights: Weights, x
         repeated = graph.add("Unsqueeze", bias, graph.constant(np.array([1])))
         repeated = graph.add("Expand", repeated, graph.constant(np.array([3, 4])))
         bias = graph.add("Reshape", repeated, graph.constant(np.array([-1])))
-    x = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), bias, crop=False)
-    # One cut for what is in surplus on all sides.
-    if config.factor > 1 or layer.shifted:
-        starts = graph.constant(np.array([int(layer.shifted)] * 2))
-        ends = graph.add("Add", size, starts) if layer.shifted else size
-        x = graph.add("Slice", x, starts, ends, graph.constant(np.array([2, 3])))
+    # One cut for what is in surplus on all sides, unless a norm has to see some of it.
+    shifted = layer.shifted and not layer.norm
+    x = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), bias, crop=not shifted)
     if layer.norm:
         x = normalize(graph, layer.norm, x, weights, config.epsilon)
+    if config.factor > 1 or shifted:
+        starts = graph.constant(np.array([int(shifted)] * 2))
+        ends = graph.add("Add", size, starts) if shifted else size
+        x = graph.add("Slice", x, starts, ends, graph.constant(np.array([2, 3])))
     if config.output == "linear":
         return x
     x = graph.add("Tanh", graph.add("Mul", x, graph.constant(np.float32(config.gain))))
     x = graph.add("Mul", x, graph.constant(np.float32(config.reach)))
-    return graph.add("Add", x, graph.constant(np.float32(0.5)))
+    return graph.add("Add", x, graph.constant(np.float32(config.middle)))
 
 
 def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> bytes:

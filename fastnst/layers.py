@@ -41,7 +41,8 @@ class NetConfig:
     skip: float = 1.0  # weight of a residual block's input in its output
     last_norm: bool = False  # whether the last convolution is normalized too
     output: Literal["tanh", "linear"] = "tanh"
-    reach: float = 0.59  # how far from middle grey tanh can go: a little beyond black and white
+    reach: float = 0.59  # how far from the middle tanh can go: a little beyond black and white
+    middle: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))

@@ -179,14 +179,14 @@ class TransformerNet(nn.Module):
         x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
         x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
-        x = self.paint(x)[..., :height, :width]  # (N, 3, H, W)
+        x = self.paint(x)  # (N, 3, >= H, >= W)
         if self.config.last_norm:
             x = self.paint_norm(x)
-        stylized: Tensor = x.float()
+        stylized: Tensor = x[..., :height, :width].float()  # (N, 3, H, W)
         if self.config.output == "linear":
             return stylized
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
-        stylized = 0.5 + self.config.reach * (self.config.gain * stylized).tanh()
+        stylized = self.config.middle + self.config.reach * (self.config.gain * stylized).tanh()
         return stylized
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors, read_mask, within_mask
-from fastnst.config import StylizeOptions
+from fastnst.config import OnnxOptions, StylizeOptions
 from fastnst.device import Device, free_memory
 from fastnst.engine import Engine, EngineName, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
@@ -114,10 +114,15 @@ class Stylizer:
 
     @classmethod
     def open(
-        cls, style: str | Path | None = None, *, engine: EngineName = "auto", device: Device = "auto"
+        cls,
+        style: str | Path | None = None,
+        *,
+        engine: EngineName = "auto",
+        device: Device = "auto",
+        onnx: OnnxOptions | None = None,
     ) -> "Stylizer":
         """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style."""
-        return cls(open_engine(style, engine, device))
+        return cls(open_engine(style, engine, device, onnx))
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
         """Paint a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array; the size stays, transparency is kept."""

@@ -156,24 +156,27 @@ class _Pass:
 
     def _painted(self, rows: "Rows") -> Pixels:
         height, width = self.rgb.shape[:2]
-        made: Rows = CroppedRows(LayerRows(rows, self.last, self._convolve), height, width)
+        whole: Rows = LayerRows(rows, self.last, self._convolve)
         config = self.tiler.config
         if self.last.norm is not None:
-            made = self._measured(made, None, self.last)
+            whole = self._measured(whole, None)
+        made = CroppedRows(whole, height, width)
         painted = np.empty_like(self.rgb)
         for a, b in self._bands(made):
             values = made.activated(a, b)
             if config.output == "tanh":
-                values = 0.5 + np.float32(config.reach) * np.tanh(np.float32(config.gain) * values)
+                values = np.float32(config.middle) + np.float32(config.reach) * np.tanh(
+                    np.float32(config.gain) * values
+                )
             painted[a:b] = to_pixels(values)
         if self.on_progress is not None:
             self.on_progress(1.0)
         return painted
 
-    def _measured(self, made: "Rows", values: Array | None, layer: Layer | None = None) -> "Rows":
+    def _measured(self, made: "Rows", values: Array | None) -> "Rows":
         """The same rows with their affine, read from the values from now on if there are any to write them to."""
-        layer = made.layer if isinstance(made, LayerRows) else layer
-        assert layer is not None
+        assert isinstance(made, LayerRows)
+        layer = made.layer
         moments = Moments(made.channels)
         for a, b in self._bands(made):
             block = made.read(a, b)
@@ -358,7 +361,7 @@ class CroppedRows(Rows):
 
     def __init__(self, source: Rows, height: int, width: int) -> None:
         super().__init__(source.channels, height, width)
-        self.source = source
+        self.source, self.affine, self.relu = source, source.affine, source.relu
 
     def read(self, a: int, b: int) -> Array:
         return self.source.read(a, b)[..., : self.width]

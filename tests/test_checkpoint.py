@@ -422,7 +422,11 @@ def test_the_package_neither_unpickles_nor_runs_text(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.module not in {"pickle", "marshal", "shelve", "dill", "yaml"}
         elif isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in forbidden
+            function, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if path.stem == "foreign" and function == "torch.load":  # the one place that reads other projects' files
+                assert given["weights_only"] == "True"
+                continue
+            assert function not in forbidden
             assert not any(keyword.arg == "shell" for keyword in node.keywords)
 
 

@@ -16,6 +16,8 @@ LEVELS = {
     **dict.fromkeys(["image", "compose", "layers", "vgg", "inception", "nets", "onnx_file"], 1),
     **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation"], 1),
     **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles", "tiling", "graph"], 2),
+    **dict.fromkeys(["adapter"], 2),
+    **dict.fromkeys(["foreign"], 3),
     **dict.fromkeys(["engine", "train", "optimize", "finetune", "dream"], 3),
     **dict.fromkeys(["stylize", "export", "info", "benchmark", "evaluate"], 4),
     **dict.fromkeys(["sheet", "report", "sweep", "reconstruct", "tradeoff", "visualize"], 5),
