@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors, read_mask, within_mask
+from fastnst.compose import (
+    cross_fade,
+    enlarge,
+    fineness,
+    keep_histogram_colors,
+    keep_luma_colors,
+    natural_mix,
+    read_mask,
+    stroke_scale,
+    within_mask,
+)
 from fastnst.config import StylizeOptions
 from fastnst.device import Device
 from fastnst.engine import Engine, EngineName, open_engine
@@ -20,12 +30,14 @@ from fastnst.files import check_output, is_folder, show, write_bytes, write_stdo
 from fastnst.image import (
     SUFFIXES,
     Picture,
+    Pixels,
     decode_picture,
     encode_picture,
     from_pil,
     looks_like_image,
     output_format,
     read_picture,
+    resize,
     shrink,
     to_array,
     to_pixels,
@@ -38,37 +50,90 @@ Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]
 
 
 class Stylizer:
-    """One style, loaded once, for any number of pictures."""
+    """One style, loaded once, for any number of pictures; or two, one of them outside a mask."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, outside: Engine | None = None) -> None:
+        self.engine, self.outside = engine, outside
 
     @classmethod
     def open(
-        cls, style: str | Path | None = None, *, engine: EngineName = "auto", device: Device = "auto"
+        cls,
+        style: str | Path | None = None,
+        *,
+        outside: str | Path | None = None,
+        engine: EngineName = "auto",
+        device: Device = "auto",
     ) -> "Stylizer":
-        """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style."""
-        return cls(open_engine(style, engine, device))
+        """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style.
+
+        `outside` is a second style, for what is outside the mask of the options.
+        """
+        return cls(
+            open_engine(style, engine, device), None if outside is None else open_engine(outside, engine, device)
+        )
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
         """Paint a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array; the size stays, transparency is kept."""
         return self.paint(_picture(image, options or StylizeOptions()), options).to_pil()
 
     def paint(self, picture: Picture, options: StylizeOptions | None = None) -> Picture:
-        """Paint a decoded picture."""
+        """Paint a decoded picture.
+
+        Raises UsageError for a second style without a mask, InputError for a mask or strokes that do not fit.
+        """
         options = options or StylizeOptions()
+        check_outside(self.outside is not None, options)
         if options.max_size is not None:
             picture = shrink(picture, options.max_size)
-        painted = to_pixels(self.engine(to_array(picture.rgb)))
-        if options.preserve_color == "luma":
-            painted = keep_luma_colors(picture.rgb, painted)
-        elif options.preserve_color == "histogram":
-            painted = keep_histogram_colors(picture.rgb, painted)
-        result = Picture(blend(picture.rgb, painted, options.strength), picture.alpha)
-        if options.mask is None:
-            return result
-        mask = read_mask(options, picture.size, options.max_size)
-        return within_mask(result, picture, mask, options.background)
+        mask = None if options.mask is None else read_mask(options, picture.size)
+        painted = Picture(painting(self.engine, picture.rgb, options), picture.alpha)
+        if mask is None:
+            return painted
+        if self.outside is not None:
+            return within_mask(painted, painting(self.outside, picture.rgb, options), mask)
+        return within_mask(painted, picture.rgb if options.background == "photo" else options.background, mask)
+
+
+def painting(engine: Engine, rgb: Pixels, options: StylizeOptions) -> Pixels:
+    """Pixels (H, W, 3) painted all over, with the strokes, colors and strength of the options.
+
+    For less than the whole strength, finer strokes are painted. That and small strokes take at most four times as long.
+    """
+    natural = options.strength_mode == "natural"
+    scale = (fineness(options.strength) if natural else 1) / options.stroke
+    painted = painting_at(engine, rgb, min(scale, 2))
+    if options.preserve_color == "luma":
+        painted = keep_luma_colors(rgb, painted)
+    elif options.preserve_color == "histogram":
+        painted = keep_histogram_colors(rgb, painted)
+    return (natural_mix if natural else cross_fade)(rgb, painted, options.strength)
+
+
+def painting_at(engine: Engine, rgb: Pixels, scale: float) -> Pixels:
+    """Pixels (H, W, 3) painted `scale` times as large, and brought back to their size."""
+    height, width = rgb.shape[:2]
+    size = stroke_scale((height, width), scale)
+    if size == (height, width):
+        return to_pixels(engine(to_array(rgb)))
+    painted = to_pixels(engine(to_array(resize(Picture(rgb), *size).rgb)))
+    return enlarge(painted, (height, width)) if scale < 1 else resize(Picture(painted), height, width).rgb
+
+
+def check_styles(styles: Sequence[str | Path], options: StylizeOptions) -> None:
+    """UsageError unless these are one style, or two and a mask."""
+    if len(styles) > 2:
+        raise UsageError(
+            f"{len(styles)} styles are given but a picture has one, or two with --mask; leave out the rest"
+        )
+    check_outside(len(styles) == 2, options)
+
+
+def check_outside(second: bool, options: StylizeOptions) -> None:
+    """UsageError for a second style without a mask, or beside a background."""
+    if second and options.mask is None:
+        raise UsageError("the second style paints what is outside a mask; give one with --mask")
+    if second and options.background != StylizeOptions.background:
+        raise UsageError("outside the mask there is a second style or a --background; leave one out")
 
 
 @dataclass(frozen=True)
