@@ -722,6 +722,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     tokens = _spell_hyphens(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in tokens or "--verbose" in tokens
+    if os.environ.get("NO_COLOR"):
+        from rich.console import Console
+
+        app.console = Console(color_system=None)  # bold help is escape sequences too
     try:
         if not tokens:
             raise UsageError("no command given; see fastnst --help")

@@ -19,8 +19,8 @@ from fastnst.errors import InputError
 from fastnst.files import show
 from fastnst.image import Picture, Pixels, read_picture
 
-Plane = npt.NDArray[np.float32]  # (H, W), 0..255
-Floats = npt.NDArray[np.float32]  # (H, W, 3), 0..255 and, before the gamut, beyond
+Plane = npt.NDArray[np.floating[Any]]  # float32 (H, W), 0..255
+Floats = npt.NDArray[np.floating[Any]]  # float32 (H, W, 3), 0..255 and, before the gamut, beyond
 
 SMALLEST = 16  # pixels a side, for networks
 
@@ -65,9 +65,10 @@ def natural_mix(content: Pixels, painted: Pixels, strength: float) -> Pixels:
     tones = _Tones(content, painted)
 
     def mixed(rows: slice, given: Pixels, painted: Pixels) -> Floats:
-        given, painted = given.astype(np.float32), painted.astype(np.float32)
-        details = _mixed_details(given @ _LUMA, painted @ _LUMA, strength)
-        return given + (painted - given) * np.float32(strength) + lead * tones.of(rows) + details[..., None]
+        before, after = given.astype(np.float32), painted.astype(np.float32)
+        details = _mixed_details(before @ _LUMA, after @ _LUMA, strength)
+        values: Floats = before + (after - before) * np.float32(strength) + lead * tones.of(rows) + details[..., None]
+        return values
 
     return _in_bands_at(mixed, content, painted, reach=2 * _reach(_DETAIL))
 
@@ -96,13 +97,14 @@ class _Tones:
 
     def __init__(self, content: Pixels, painted: Pixels) -> None:
         self.width = content.shape[1]
-        small = [np.asarray(Image.fromarray(p).reduce(_AREA), np.float32) for p in (content, painted)]
+        small = [np.asarray(Image.fromarray(p).reduce(_AREA)).astype(np.float32) for p in (content, painted)]
         self.planes = [Image.fromarray(plane) for plane in np.moveaxis(small[1] - small[0], 2, 0).copy()]
 
     def of(self, rows: slice) -> Floats:
         box = (0, rows.start / _AREA, self.width / _AREA, rows.stop / _AREA)
         size = (self.width, rows.stop - rows.start)
-        return np.stack([plane.resize(size, Image.Resampling.BILINEAR, box) for plane in self.planes], axis=-1)
+        resized = [np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box)) for plane in self.planes]
+        return np.stack(resized, axis=-1)
 
 
 def stroke_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -134,12 +136,13 @@ def enlarge(painted: Pixels, size: tuple[int, int]) -> Pixels:
     amount = np.float32(1.5 * (scale - 1) / (scale - 0.5))  # found by the energy of the finest gradients
 
     def steeper(pixels: Pixels) -> Floats:
-        before = pixels @ _LUMA
+        colors = pixels.astype(np.float32)
+        before = colors @ _LUMA
         low, high = _extreme(np.minimum, before, radius), _extreme(np.maximum, before, radius)
         luma = before
         for _ in range(_STEPS):
             luma = np.clip(luma + amount * (luma - _blur(luma, scale / 2)), low, high)
-        return into_gamut(pixels + (luma - before)[..., None])
+        return into_gamut(colors + (luma - before)[..., None])
 
     return _in_bands(steeper, enlarged, reach=_STEPS * _reach(scale / 2) + radius)
 
@@ -152,8 +155,8 @@ def keep_luma_colors(content: Pixels, stylized: Pixels) -> Pixels:
     """
 
     def recolored(given: Pixels, painted: Pixels) -> Floats:
-        given, painted = given.astype(np.float32), painted.astype(np.float32)
-        return into_gamut(given + ((painted - given) @ _LUMA)[..., None])
+        before, after = given.astype(np.float32), painted.astype(np.float32)
+        return into_gamut(before + ((after - before) @ _LUMA)[..., None])
 
     return _in_bands(recolored, content, stylized)
 
