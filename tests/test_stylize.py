@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PHOTOS
 from PIL import Image
 
 from fastnst import stylize
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, OutputError, UsageError
-from fastnst.image import Picture
-from fastnst.stylize import IN_HAND, Job, Stylizer, plan, run
+from fastnst.image import Picture, read_picture
+from fastnst.stylize import IN_HAND, Job, Stylizer, check_styles, plan, run
 
 OPTIONS = StylizeOptions()
 
@@ -117,7 +118,7 @@ def test_strength_zero_gives_back_the_photo():
 @pytest.mark.parametrize("preserve_color", ["luma", "histogram"])
 def test_colors_are_preserved_before_strength_is_applied(preserve_color):
     def painted(strength):
-        options = StylizeOptions(preserve_color=preserve_color, strength=strength)
+        options = StylizeOptions(preserve_color=preserve_color, strength=strength, strength_mode="fade")
         return np.asarray(Stylizer(negative).stylize(noise(), options)).astype(int)
 
     np.testing.assert_allclose(painted(0.5), (noise() + painted(1.0)) / 2, atol=0.5)  # rounding
@@ -308,7 +309,7 @@ def test_run_paints_one_picture_at_a_time_and_reads_few_ahead(folder):
         assert len(list(Path("out").rglob("*.*"))) <= done + IN_HAND
 
     assert most == 1
-    assert 0 < style.painter.busy
+    assert style.turns.busy > 0
 
 
 def test_run_that_is_given_up_begins_nothing_more(folder):
@@ -417,6 +418,137 @@ def test_a_mask_follows_a_picture_that_is_scaled_down(tmp_path):
     assert masked.shape == (20, 24, 3)
     assert (masked[:4] == 255).all()
     assert (masked[6:14, 8:16] != 255).any()
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A mask of 20x24 pixels: white above, 40 % in a row, black below."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:9], mask[9] = 255, 102
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def same(images):
+    return images
+
+
+def test_a_second_style_paints_what_is_outside_the_mask(halves):
+    rgb = noise()
+
+    painted = np.asarray(Stylizer(negative, same).stylize(rgb, StylizeOptions(mask=halves, feather=0)))
+
+    np.testing.assert_array_equal(painted[:9], 255 - rgb[:9])
+    np.testing.assert_array_equal(painted[10:], rgb[10:])
+    np.testing.assert_allclose(painted[9], 0.4 * (255 - rgb[9].astype(float)) + 0.6 * rgb[9], atol=0.51)
+
+
+def test_a_second_style_swaps_with_the_first_where_the_mask_is_inverted(halves):
+    def painted(inside, outside, invert):
+        options = StylizeOptions(mask=halves, invert_mask=invert)
+        return np.asarray(Stylizer(inside, outside).stylize(noise(), options)).astype(int)
+
+    assert np.abs(painted(negative, same, False) - painted(same, negative, True)).max() <= 1
+
+
+def test_a_second_style_is_opened_like_the_first(onnx_style, checkpoint, halves):
+    options = StylizeOptions(mask=halves)
+
+    two = Stylizer.open(onnx_style, outside=checkpoint).stylize(noise(), options)
+
+    one = Stylizer.open(onnx_style).stylize(noise())
+    assert np.abs(np.asarray(two).astype(int) - np.asarray(one)).max() <= 1  # both files hold the same network
+
+
+def test_two_styles_need_a_mask_and_no_background(halves):
+    with pytest.raises(UsageError, match="give one with --mask"):
+        Stylizer(negative, same).stylize(noise())
+    with pytest.raises(UsageError, match="a second style or a --background; leave one out"):
+        Stylizer(negative, same).stylize(noise(), StylizeOptions(mask=halves, background="photo"))
+    with pytest.raises(UsageError, match=r"3 styles are given .* leave out the rest"):
+        check_styles(["a", "b", "c"], StylizeOptions(mask=halves))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strength": 0.4},
+        {"strength": 0.4, "strength_mode": "fade"},
+        {"stroke": 1.25},
+        {"stroke": 0.5, "preserve_color": "luma"},
+        {"preserve_color": "histogram"},
+        {"mask": True},
+        {"mask": True, "background": "photo", "strength": 0.5},
+        {"mask": True, "outside": True},
+    ],
+)
+def test_transparency_is_untouched_by_every_control(options, halves):
+    image, alpha = Image.fromarray(noise()), Image.fromarray(noise(seed=1)[..., 0])
+    image.putalpha(alpha)
+    outside = same if options.pop("outside", False) else None
+    options = {**options, "mask": halves} if "mask" in options else options
+
+    painted = Stylizer(negative, outside).stylize(image, StylizeOptions(**options))
+
+    np.testing.assert_array_equal(np.asarray(painted.getchannel("A")), np.asarray(alpha))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, (60, 90)),
+        ({"stroke": 2}, (30, 45)),
+        ({"stroke": 3}, (20, 30)),
+        ({"stroke": 0.5}, (120, 180)),
+        ({"strength": 0.9}, (66, 99)),
+        ({"strength": 0.5}, (75, 112)),
+        ({"strength": 0.1}, (75, 112)),
+        ({"strength": 0.5, "strength_mode": "fade"}, (60, 90)),
+        ({"strength": 0.1, "stroke": 0.5}, (120, 180)),  # four times as many pixels at the most
+    ],
+)
+def test_size_at_which_is_painted_follows_strokes_and_strength(options, size):
+    sizes = []
+
+    def engine(images):
+        sizes.append(images.shape[2:])
+        return images
+
+    painted = Stylizer(engine).stylize(noise(60, 90), StylizeOptions(**options))
+
+    assert sizes == [size]
+    assert painted.size == (90, 60)
+
+
+def test_strokes_too_large_for_a_picture_fail_it_only(tmp_path):
+    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 60, 90)]
+    options = StylizeOptions(stroke=3)
+
+    outcomes = list(run(Stylizer(same), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
+
+    assert "would be painted at 8x7" in str(outcomes[0].error)
+    assert outcomes[1].error is None
+
+
+@pytest.mark.parametrize("mode", ["natural", "fade"])
+def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
+    rgb = read_picture(PHOTOS / "castle.jpg", max_size=200).rgb
+    stylizer = Stylizer.open("great-wave")
+    strengths = (0, 0.01, 0.25, 0.5, 0.75, 0.99, 1)
+
+    painted = [
+        np.asarray(stylizer.stylize(rgb, StylizeOptions(strength=strength, strength_mode=mode))).astype(int)
+        for strength in strengths
+    ]
+
+    from_photo = [np.abs(picture - painted[0]).mean() for picture in painted]
+    from_painting = [np.abs(picture - painted[-1]).mean() for picture in painted]
+    np.testing.assert_array_equal(painted[0], rgb)
+    np.testing.assert_array_equal(painted[-1], np.asarray(stylizer.stylize(rgb)))
+    assert from_photo == sorted(from_photo)
+    assert from_painting == sorted(from_painting, reverse=True)
+    assert from_photo[1] < 0.1 * from_photo[-1]
+    assert from_painting[-2] < 0.15 * from_photo[-1]
 
 
 def test_a_mask_of_another_size_fails_its_picture_only(tmp_path):
