@@ -209,7 +209,7 @@ def judge(painted: Array, image: Array) -> tuple[float, bool]:
     clipped = np.clip(painted, 0, 1)
     beyond, deviation = float(np.abs(painted - clipped).mean()), float(clipped.std())
     coarse = [_scaled(part.mean(1, keepdims=True), 16, 16).ravel() for part in (clipped, image)]
-    likeness = float(np.corrcoef(coarse)[0, 1]) if min(part.std() for part in coarse) > 1e-3 else 0.0
+    likeness = float(np.asarray(np.corrcoef(coarse))[0, 1]) if min(part.std() for part in coarse) > 1e-3 else 0.0
     return deviation - 2 * beyond + 0.2 * likeness, beyond <= _PLAUSIBLE[0] and deviation >= _PLAUSIBLE[1]
 
 

@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import fastnst
 from fastnst.config import (
+    LISTED,
     DreamConfig,
     EvaluateOptions,
     ExportOptions,
@@ -167,6 +168,7 @@ def stylize(
     *,
     output: Annotated[str, Parameter(alias="-o")],
     style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
+    mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = (),
     engine: Literal["auto", "torch", "onnx"] = "auto",
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),  # noqa: B008
@@ -186,6 +188,8 @@ def stylize(
     style:
         name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
         [default: the nicest bundled one]
+    mix:
+        shares of several styles, such as 0.7,0.3: one painting between those that were trained from the same start
     engine:
         what runs the network; auto is ONNX Runtime where it is installed
     device:
@@ -199,8 +203,11 @@ def stylize(
     from fastnst.progress import Progress
     from fastnst.stylize import Stylizer, check_styles, plan, run
 
-    check_styles(style or [], options)
-    inside, outside, *_ = [*(style or []), None, None]
+    check_styles(style or [], options, mix or None)
+    inside: str | list[str] | None = style
+    outside = None
+    if style and not mix:
+        inside, outside = style[0], style[1] if len(style) == 2 else None
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
     jobs = plan(inputs, output, options)
@@ -208,7 +215,7 @@ def stylize(
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
-        stylizer = Stylizer.open(inside, outside=outside, engine=engine, device=device, onnx=onnx)
+        stylizer = Stylizer.open(inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx)
         with ExitStack() as stack:
             progress: Progress | None = None
 

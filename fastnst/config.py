@@ -229,7 +229,7 @@ def _listed(kind: Any, tokens: Sequence[Token]) -> Any:
         raise ValueError(f"{','.join(values)!r} is not a list of numbers with commas between them") from error
 
 
-_LISTED = Parameter(converter=_listed, show_default=lambda values: ",".join(f"{value:g}" for value in values))
+LISTED = Parameter(converter=_listed, show_default=lambda values: ",".join(f"{value:g}" for value in values))
 
 
 @Parameter(name="*")
@@ -240,13 +240,13 @@ class SweepConfig(TrainOptions):
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file; the checkpoints go into a folder beside it, named after it"""
 
-    style_weight: Annotated[tuple[float, ...], _LISTED] = (1.0, 2.0, 4.0, 8.0)
+    style_weight: Annotated[tuple[float, ...], LISTED] = (1.0, 2.0, 4.0, 8.0)
     """weights of the style term, with commas between them"""
-    content_weight: Annotated[tuple[float, ...], _LISTED, Parameter(show_default=False)] = ()
+    content_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """weights of the content term [default: that of train]"""
-    tv_weight: Annotated[tuple[float, ...], _LISTED, Parameter(show_default=False)] = ()
+    tv_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """weights of the total variation [default: that of train]"""
-    style_size: Annotated[tuple[int, ...], _LISTED] = (TrainConfig.style_size,)
+    style_size: Annotated[tuple[int, ...], LISTED] = (TrainConfig.style_size,)
     """sizes the painting is scaled to, pixels"""
     steps: int = 100
     """optimizer steps of each run"""
@@ -574,11 +574,11 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     """folder of content_* and style_* pictures: paint each content in each style"""
     start: str = "content"
     """picture to start from: content, noise, white, style, or a file"""
-    scales: Annotated[tuple[int, ...], _LISTED, Parameter(show_default=False)] = ()
+    scales: Annotated[tuple[int, ...], LISTED, Parameter(show_default=False)] = ()
     """longer sides to work at before the last, coarse to fine: 128,256 [default: none]"""
     style_size: int | None = None
     """longer side the paintings are scaled to, pixels, in proportion at each scale [default: that of the result]"""
-    blend: Annotated[tuple[float, ...], _LISTED, Parameter(show_default=False)] = ()
+    blend: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """shares of several styles, with commas between them [default: equal]"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
     """weighing: relative fits any painting, gatys and paper (Johnson's) are literally those of the papers"""
@@ -667,9 +667,9 @@ class TradeoffConfig(ContentAndStyles):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
-    ratios: Annotated[tuple[float, ...], _LISTED] = (1.0, 0.3, 0.1, 0.03, 0.01)
+    ratios: Annotated[tuple[float, ...], LISTED] = (1.0, 0.3, 0.1, 0.03, 0.01)
     """content weights over style weights, a column each"""
-    depths: Annotated[tuple[int, ...], _LISTED] = (5,)
+    depths: Annotated[tuple[int, ...], LISTED] = (5,)
     """how many of the style layers are used, from the first on, a row each"""
     networks: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
     """trained .safetensors styles to show instead, such as those of a sweep"""

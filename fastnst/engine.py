@@ -16,14 +16,16 @@ from fastnst.config import OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
 from fastnst.files import show
-from fastnst.graph import build_layer, read_weights
+from fastnst.graph import build, build_layer, read_weights
 from fastnst.image import Array
 from fastnst.layers import Layer, NetConfig, Weights
-from fastnst.onnx_file import read_onnx
+from fastnst.onnx_file import check_onnx, read_onnx
 from fastnst.styles import DEFAULT_STYLE, bundled_style
 from fastnst.tiling import Affine, Tiler
 
 log = logging.getLogger(__name__)
+
+RELATED = 0.5  # likeness of networks that mix; the bundled ones have 0.75 and more, strangers about 0
 
 EngineName = Literal["auto", "torch", "onnx"]
 
@@ -36,6 +38,10 @@ class Engine(Protocol):
     @property
     def tiler(self) -> Tiler:
         """The same for pictures of any size; UsageError if this style cannot be taken apart into its layers."""
+        ...
+
+    def with_weights(self, weights: Weights) -> "Engine":
+        """The same network with others."""
         ...
 
 
@@ -62,6 +68,48 @@ def open_engine(
     return TorchEngine(path, device)
 
 
+def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[object]) -> Engine:
+    """One network between several, each weight the mean of theirs; shares are made to sum to 1.
+
+    It paints what lies between the styles, in one pass, if they were trained from one another or from the same start;
+    the weights of others have nothing to do with each other. Source: Wang et al. 2019, "Deep network interpolation for
+    continuous imagery effect transition".
+
+    Raises UsageError for shares that are no shares, or styles that do not mix.
+    """
+    if len(shares) != len(engines) or any(not 0 <= share < np.inf for share in shares) or not sum(shares) > 0:
+        given = ", ".join(f"{share:g}" for share in shares)
+        raise UsageError(f"--mix is {given} but must be one share for each of the {len(engines)} styles: 0.7,0.3")
+    first, *others = tilers = [engine.tiler for engine in engines]
+    for name, other in zip(names[1:], others, strict=True):
+        both = f"{show(names[0])} and {show(name)}"
+        if other.config != first.config:
+            raise UsageError(f"{both} are networks of different shapes, which do not mix; give styles of one preset")
+        if _likeness(first.weights, other.weights) < RELATED:
+            raise UsageError(
+                f"{both} were not trained from the same start, so their weights do not mix; train one of them with "
+                "--init from the other"
+            )
+    total = sum(shares)
+    return engines[0].with_weights(
+        {
+            name: sum(
+                (np.float32(share / total) * tiler.weights[name] for share, tiler in zip(shares, tilers, strict=True)),
+                start=np.zeros_like(values),
+            )
+            for name, values in first.weights.items()
+        }
+    )
+
+
+def _likeness(a: Weights, b: Weights) -> float:
+    """Cosine of the angle between the kernels of two networks."""
+    one, two = (
+        np.concatenate([weights[name].ravel() for name in sorted(a) if a[name].ndim == 4]) for weights in (a, b)
+    )
+    return float(one @ two / max(np.sqrt((one @ one) * (two @ two)), 1e-30))
+
+
 class OnnxEngine:
     """A style in ONNX Runtime.
 
@@ -69,9 +117,12 @@ class OnnxEngine:
     other projects go through an adapter.
     """
 
-    def __init__(self, path: Path, device: Device = "auto", options: OnnxOptions | None = None) -> None:
-        self.path = path
-        self.data, found = read_onnx(path)
+    def __init__(
+        self, path: Path, device: Device = "auto", options: OnnxOptions | None = None, data: bytes | None = None
+    ) -> None:
+        """Load the file, or `data` that would be in it."""
+        self.path, self.asked = path, device
+        self.data, found = read_onnx(path) if data is None else (data, check_onnx(data, path))
         self.metadata = found.metadata
         import onnxruntime
 
@@ -124,6 +175,10 @@ class OnnxEngine:
             raise ModelError(f"{show(self.path)} does not name its layers ({error}); export the style again") from error
         return Tiler(config, weights, _OnnxLayers(weights, self.session.get_providers()))
 
+    def with_weights(self, weights: Weights) -> "OnnxEngine":
+        data = build(self.tiler.config, weights, metadata=self.metadata)
+        return OnnxEngine(self.path, self.asked, data=data)
+
     def _run(self, given: Any) -> Any:
         """The network alone, in its own types."""
         try:
@@ -152,6 +207,7 @@ class TorchEngine:
 
         from fastnst.checkpoint import load_checkpoint
 
+        self.path, self.asked = path, device
         net, self.meta = load_checkpoint(path)
         self.device = torch_device(device)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -168,6 +224,13 @@ class TorchEngine:
     def tiler(self) -> Tiler:
         weights = {name: values.cpu().numpy() for name, values in self.net.state_dict().items()}
         return Tiler(self.net.config, weights, _TorchLayers(weights, self.device))
+
+    def with_weights(self, weights: Weights) -> "TorchEngine":
+        import torch
+
+        other = TorchEngine(self.path, self.asked)
+        other.net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
+        return other
 
 
 class _OnnxLayers:

@@ -79,6 +79,11 @@ def read_onnx(path: Path) -> tuple[bytes, OnnxFile]:
         raise ModelError(
             f"{show(path)} has more than {LARGEST >> 20} MiB, which no style has; give a style's ONNX file"
         )
+    return data, check_onnx(data, path)
+
+
+def check_onnx(data: bytes, path: Path) -> OnnxFile:
+    """The structure of an ONNX file in memory; raises what `read_onnx` raises, with the path as its name."""
     found = OnnxFile(len(data))
     try:
         _walk(memoryview(data), "model", found, 0)
@@ -92,7 +97,7 @@ def read_onnx(path: Path) -> tuple[bytes, OnnxFile]:
         raise UnsafeModelError(
             f"{show(path)} needs operators of {', '.join(map(repr, sorted(foreign)))}; use a plain ONNX file"
         )
-    return data, found
+    return found
 
 
 def _walk(data: memoryview, message: str, found: OnnxFile, depth: int) -> None:

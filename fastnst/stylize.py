@@ -30,7 +30,7 @@ from fastnst.compose import (
 )
 from fastnst.config import OnnxOptions, StylizeOptions
 from fastnst.device import Device, free_memory
-from fastnst.engine import Engine, EngineName, open_engine
+from fastnst.engine import Engine, EngineName, mixed, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, show, write_bytes, write_stdout
 from fastnst.image import (
@@ -49,6 +49,7 @@ from fastnst.image import (
     to_array,
     to_pixels,
 )
+from fastnst.styles import DEFAULT_STYLE
 from fastnst.tiling import DEFAULT_TILE, OnProgress, memory_needed
 
 log = logging.getLogger(__name__)
@@ -134,8 +135,9 @@ class Stylizer:
     @classmethod
     def open(
         cls,
-        style: str | Path | None = None,
+        style: str | Path | Sequence[str | Path] | None = None,
         *,
+        mix: Sequence[float] | None = None,
         outside: str | Path | None = None,
         engine: EngineName = "auto",
         device: Device = "auto",
@@ -143,11 +145,18 @@ class Stylizer:
     ) -> "Stylizer":
         """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style.
 
-        `outside` is a second style, for what is outside the mask of the options; `onnx` is for ONNX files of other
-        projects.
+        Several related styles are mixed, in equal shares or those of `mix`. `outside` is another style, for what is
+        outside the mask of the options; `onnx` is for ONNX files of other projects.
         """
-        names = [style] if outside is None else [style, outside]
-        return cls(*(open_engine(name, engine, device, onnx) for name in names))
+        names = [style] if style is None or isinstance(style, (str, Path)) else list(style)
+        if not names:
+            raise UsageError("no style is given; name one, or leave it out for the default one")
+        engines = [open_engine(name, engine, device, onnx) for name in names]
+        if mix is not None or len(engines) > 1:
+            engines = [mixed(engines, mix or [1.0] * len(engines), [name or DEFAULT_STYLE for name in names])]
+        if outside is not None:
+            engines.append(open_engine(outside, engine, device, onnx))
+        return cls(*engines)
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
         """Paint a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array; the size stays, transparency is kept."""
@@ -196,11 +205,18 @@ def painting_at(painter: Painter, rgb: Pixels, scale: float, options: StylizeOpt
     return enlarge(painted, (height, width)) if scale < 1 else resize(Picture(painted), height, width).rgb
 
 
-def check_styles(styles: Sequence[str | Path], options: StylizeOptions) -> None:
-    """UsageError unless these are one style, or two and a mask."""
+def check_styles(styles: Sequence[str | Path], options: StylizeOptions, mix: Sequence[float] | None = None) -> None:
+    """UsageError unless these are styles to mix, one style, or two and a mask."""
+    if mix is not None:
+        if len(mix) != len(styles):
+            raise UsageError(
+                f"--mix has {len(mix)} shares but there are {len(styles)} styles; give one for each --style"
+            )
+        return
     if len(styles) > 2:
         raise UsageError(
-            f"{len(styles)} styles are given but a picture has one, or two with --mask; leave out the rest"
+            f"{len(styles)} styles are given but a picture has one, or two with --mask; leave out the rest, "
+            "or mix them with --mix 0.5,0.3,0.2"
         )
     check_outside(len(styles) == 2, options)
 
@@ -208,7 +224,7 @@ def check_styles(styles: Sequence[str | Path], options: StylizeOptions) -> None:
 def check_outside(second: bool, options: StylizeOptions) -> None:
     """UsageError for a second style without a mask, or beside a background."""
     if second and options.mask is None:
-        raise UsageError("the second style paints what is outside a mask; give one with --mask")
+        raise UsageError("the second style paints what is outside a mask; give one with --mask, or --mix 0.5,0.5")
     if second and options.background != StylizeOptions.background:
         raise UsageError("outside the mask there is a second style or a --background; leave one out")
 

@@ -15,10 +15,10 @@ from test_onnx_file import IMAGE, external, model, save
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions
-from fastnst.engine import OnnxEngine, TorchEngine, open_engine
+from fastnst.engine import OnnxEngine, TorchEngine, mixed, open_engine
 from fastnst.errors import ModelError, UnsafeModelError, UsageError
 from fastnst.export import export
-from fastnst.image import Array
+from fastnst.image import Array, read_picture, to_array
 from fastnst.layers import PRESETS
 from fastnst.nets import TransformerNet
 
@@ -329,3 +329,59 @@ def test_a_gpu_that_is_not_there_exits_3_instead_of_falling_back(fastnst, onnx_s
     assert done.returncode == 3
     assert b"--device cuda was asked for" in done.stderr
     assert not (tmp_path / "out.png").exists()
+
+
+def random_style(folder: Path, seed: int, preset: str = "tiny") -> Path:
+    torch.manual_seed(seed)
+    net = TransformerNet(PRESETS[preset])
+    path = folder / f"{preset}{seed}.safetensors"
+    save_checkpoint(path, net, CheckpointMeta(preset, net.config.to_json(), {"name": path.stem, "credit": ""}))
+    return path
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_mixed_styles_have_the_mean_of_their_weights(engine):
+    names = ["great-wave", "cafe-terrace", "poppies"]
+    engines = [open_engine(name, engine) for name in names]
+    image = to_array(read_picture(PHOTOS / "cat.jpg", max_size=96).rgb)
+
+    between = mixed(engines, [2, 1, 1], names)
+
+    for name, values in between.tiler.weights.items():
+        a, b, c = (one.tiler.weights[name] for one in engines)
+        np.testing.assert_allclose(values, 0.5 * a + 0.25 * b + 0.25 * c, atol=1e-3)
+    painted = [one(image) for one in (*engines, between)]
+    assert min(np.abs(painted[-1] - one).mean() for one in painted[:-1]) > 0.01
+    np.testing.assert_allclose(mixed(engines, [0, 3, 0], names)(image), painted[1], atol=1 / 255)
+
+
+def test_both_engines_mix_the_same(tmp_path):
+    names = ["great-wave", "cafe-terrace"]
+    image = to_array(read_picture(PHOTOS / "cat.jpg", max_size=80).rgb)
+
+    def painted(engine):
+        return mixed([open_engine(name, engine) for name in names], [1, 1], names)(image)
+
+    np.testing.assert_allclose(painted("onnx"), painted("torch"), atol=1 / 255)
+
+
+def test_strangers_do_not_mix(tmp_path):
+    paths = [random_style(tmp_path, 1), random_style(tmp_path, 2)]
+
+    with pytest.raises(UsageError, match=r"not trained from the same start.*--init"):
+        mixed([open_engine(path) for path in paths], [1, 1], paths)
+
+
+def test_networks_of_different_shapes_do_not_mix():
+    names = ["great-wave", "great-wave-tiny"]
+
+    with pytest.raises(UsageError, match="different shapes"):
+        mixed([open_engine(name) for name in names], [1, 1], names)
+
+
+@pytest.mark.parametrize("shares", [[1], [1, 1, 1], [0, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
+def test_shares_that_are_none_are_refused(shares):
+    names = ["great-wave", "cafe-terrace"]
+
+    with pytest.raises(UsageError, match="one share for each of the 2 styles"):
+        mixed([open_engine(name) for name in names], shares, names)

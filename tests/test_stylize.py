@@ -324,7 +324,7 @@ def test_run_that_is_given_up_begins_nothing_more(folder):
 
 
 def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(folder, monkeypatch):
-    monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=1000))
+    monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=400))
     style = Stylizer.open("great-wave-tiny")
 
     with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 512"):
