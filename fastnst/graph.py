@@ -8,21 +8,38 @@ from fastnst.errors import UsageError
 from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, layers
 from fastnst.onnx_file import OnnxGraph, read_tensors
 
+FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
 
 
-def build(config: NetConfig, weights: Weights, *, opset: int = 18, metadata: Mapping[str, str] | None = None) -> bytes:
+def build(
+    config: NetConfig,
+    weights: Weights,
+    *,
+    opset: int = 18,
+    uint8: bool = False,
+    half: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """A network as an ONNX file: `image` (N, 3, H, W) float32 RGB 0..1 -> `stylized`, the same, for any N, H and W.
+
+    With `uint8` both are (N, H, W, 3) uint8. With `half` layers compute in float16, for GPUs; what comes before the
+    first and after the last one, and both ends, do not. ONNX Runtime keeps the statistics of a norm in float32 on GPUs,
+    too, and casts where a processor cannot compute in float16.
 
     `weights` are float32 under the names of a checkpoint; so are the file's constants that `read_weights` reads back.
     UsageError names those that are missing or of another shape.
     """
     check_weights(config, weights)
-    graph = OnnxGraph(opset)
-    shape = ("N", 3, "H", "W")
-    image = graph.input("image", np.float32, shape)
-    size = graph.add("Shape", image, start=2, end=4)
+    graph = OnnxGraph(opset, half)
+    kind, shape = (np.uint8, ("N", "H", "W", 3)) if uint8 else (np.float32, ("N", 3, "H", "W"))
+    image = graph.input("image", kind, shape)
+    size = graph.add("Shape", image, start=1 if uint8 else 2, end=3 if uint8 else 4)
+    if uint8:
+        image = graph.add("Transpose", graph.add("Cast", image, to=FLOAT32), perm=[0, 3, 1, 2])
+        image = graph.add("Div", image, graph.constant(np.float32(255)))
     x = begin(graph, config, image, size)
+    x = graph.add("Cast", x, to=FLOAT16) if half else x
     *plan, last = layers(config)
     blocks = last.upsample is None and bool(plan[-1].upsample)
     phases = blocks and last.kernel % 4 == 1 and not plan[-1].shifted
@@ -37,9 +54,14 @@ def build(config: NetConfig, weights: Weights, *, opset: int = 18, metadata: Map
             y = add_skip(graph, layer, before, y)
         x = graph.add("Relu", y) if layer.relu else y
     paint = paint_phases if phases else paint_blocks if blocks else paint_pixels
-    x = finish(graph, config, last, weights, paint(graph, last, weights, x), size)
+    x = paint(graph, last, weights, x)
+    x = finish(graph, config, last, weights, x, size)
     zero, one = graph.constant(np.float32(0)), graph.constant(np.float32(1))
-    graph.output(graph.add("Clip", x, zero, one, name="stylized"), np.float32, shape)
+    x = graph.add("Clip", x, zero, one, name="" if uint8 else "stylized")
+    if uint8:
+        x = graph.add("Round", graph.add("Mul", x, graph.constant(np.float32(255))))
+        x = graph.add("Transpose", graph.add("Cast", x, to=UINT8), perm=[0, 2, 3, 1], name="stylized")
+    graph.output(x, kind, shape)
     return graph.to_bytes(metadata)
 
 
@@ -75,12 +97,17 @@ def check_weights(config: NetConfig, weights: Weights) -> None:
 
 
 def learned(graph: OnnxGraph, name: str, weights: Weights) -> str:
-    """A learned weight as a constant; half as large, and cast when the file is loaded, where float16 holds it."""
+    """A learned weight as a constant; half as large, and cast when the file is loaded, where float16 holds it.
+
+    Float16 for layers that compute in it.
+    """
     values = weights[name]
     short = values.astype(np.float16)
+    if graph.half:
+        return graph.constant(short, name)
     if values.size < 256 or not np.array_equal(short, values):
         return graph.constant(values, name)
-    return graph.add("Cast", graph.constant(short, name), name=f"{name}.float32", to=1)
+    return graph.add("Cast", graph.constant(short, name), name=f"{name}.float32", to=FLOAT32)
 
 
 def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = False) -> str:
@@ -94,7 +121,9 @@ def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = F
     size = layer.kernel + 1 if blocks else layer.size
     phase, place, tap = np.ogrid[:2, :size, : layer.kernel]
     matrix = graph.constant((place == phase + tap).astype(np.float32) if blocks else layer.matrix)
+    weight = graph.add("Cast", weight, to=FLOAT32) if graph.half else weight
     folded = graph.add("Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad")
+    folded = graph.add("Cast", folded, to=FLOAT16) if graph.half else folded
     shape = graph.constant(np.array([4 * layer.outputs, layer.inputs, size, size]))
     return graph.add("Reshape", folded, shape, name=f"{layer.name}.folded")
 
@@ -174,7 +203,7 @@ def normalize(graph: OnnxGraph, norm: str, x: str, weights: Weights, epsilon: fl
 def add_skip(graph: OnnxGraph, layer: Layer, x: str, y: str) -> str:
     """A residual block's input, weighted, and what it makes of it."""
     if layer.adds != 1:
-        x = graph.add("Mul", x, graph.constant(np.float32(layer.adds or 0)))
+        x = graph.add("Mul", x, graph.constant((np.float16 if graph.half else np.float32)(layer.adds or 0)))
     return graph.add("Add", x, y)
 
 
@@ -231,6 +260,8 @@ def finish(graph: OnnxGraph, config: NetConfig, layer: Layer, weights: Weights, 
         x = graph.add("Slice", x, starts, ends, graph.constant(np.array([2, 3])))
     if layer.norm:
         x = normalize(graph, layer.norm, x, weights, config.epsilon)
+    if graph.half:
+        x = graph.add("Cast", x, to=FLOAT32)
     if config.output == "linear":
         return x
     x = graph.add("Tanh", graph.add("Mul", x, graph.constant(np.float32(config.gain))))
