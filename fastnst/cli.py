@@ -341,7 +341,11 @@ def export(
 
     report = run_export(checkpoint, output, options)
     grey = report.largest_difference * 255
-    print(f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels")
+    rounding = ", rounding to 8 bits included" if report.uint8 else ""
+    print(
+        f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels"
+        f"{rounding}"
+    )
     return 0
 
 

@@ -363,6 +363,10 @@ class ExportOptions:
 
     opset: Literal[17, 18] = 18
     """version of the ONNX operators"""
+    uint8: bool = False
+    """take and return (N, H, W, 3) uint8, as picture files hold it, instead of float32 (N, 3, H, W)"""
+    fp16: bool = False
+    """compute in float16, for GPUs; a processor gains nothing"""
     overwrite: bool = False
     """replace an existing file"""
 

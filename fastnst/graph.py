@@ -8,35 +8,60 @@ from fastnst.errors import UsageError
 from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, layers
 from fastnst.onnx_file import OnnxGraph, read_tensors
 
+FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
 
 
-def build(config: NetConfig, weights: Weights, *, opset: int = 18, metadata: Mapping[str, str] | None = None) -> bytes:
+def build(
+    config: NetConfig,
+    weights: Weights,
+    *,
+    opset: int = 18,
+    uint8: bool = False,
+    half: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
     """A network as an ONNX file: `image` (N, 3, H, W) float32 RGB 0..1 -> `stylized`, the same, for any N, H and W.
+
+    With `uint8` both are (N, H, W, 3) uint8. With `half` layers compute in float16, for GPUs; what comes before the
+    first and after the last one, and both ends, do not. ONNX Runtime keeps the statistics of a norm in float32 on GPUs,
+    too, and casts where a processor cannot compute in float16.
 
     `weights` are float32 under the names of a checkpoint; so are the file's constants that `read_weights` reads back.
     UsageError names those that are missing or of another shape.
     """
     check_weights(config, weights)
-    graph = OnnxGraph(opset)
-    shape = ("N", 3, "H", "W")
-    image = graph.input("image", np.float32, shape)
-    size = graph.add("Shape", image, start=2, end=4)
+    graph = OnnxGraph(opset, half)
+    kind, shape = (np.uint8, ("N", "H", "W", 3)) if uint8 else (np.float32, ("N", 3, "H", "W"))
+    image = graph.input("image", kind, shape)
+    size = graph.add("Shape", image, start=1 if uint8 else 2, end=3 if uint8 else 4)
+    if uint8:
+        image = graph.add("Transpose", graph.add("Cast", image, to=FLOAT32), perm=[0, 3, 1, 2])
+        image = graph.add("Div", image, graph.constant(np.float32(255)))
     x = begin(graph, config, image, size)
-    for layer in layers(config):
-        if layer.name == "paint":
-            x = paint(graph, config, layer, weights, x, size)
-            break
-        if layer.adds is None:
-            before = x if layer.name.endswith("first.conv") else ""
-        y = border(graph, layer, x)
-        y = convolve(graph, layer, y, kernel(graph, layer, weights))
-        y = normalize(graph, layer.norm or "", y, weights, config.epsilon)
+    x = graph.add("Cast", x, to=FLOAT16) if half else x
+    *plan, last = layers(config)
+    blocks = last.upsample is None and bool(plan[-1].upsample)
+    phases = blocks and last.kernel % 4 == 1 and not plan[-1].shifted
+    before = ""
+    for layer in plan:
+        if layer.name.endswith("first.conv"):
+            before = x
+        pixels = layer is not plan[-1] or not phases
+        y = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), pixels=pixels)
+        y = normalize(graph, layer.norm or "", y, weights, config.epsilon, pixels=pixels)
         if layer.adds is not None:
             y = add_skip(graph, layer, before, y)
         x = graph.add("Relu", y) if layer.relu else y
+    paint = paint_phases if phases else paint_blocks if blocks else paint_pixels
+    x = paint(graph, last, weights, x)
+    x = finish(graph, config, last, weights, x, size)
     zero, one = graph.constant(np.float32(0)), graph.constant(np.float32(1))
-    graph.output(graph.add("Clip", x, zero, one, name="stylized"), np.float32, shape)
+    x = graph.add("Clip", x, zero, one, name="" if uint8 else "stylized")
+    if uint8:
+        x = graph.add("Round", graph.add("Mul", x, graph.constant(np.float32(255))))
+        x = graph.add("Transpose", graph.add("Cast", x, to=UINT8), perm=[0, 2, 3, 1], name="stylized")
+    graph.output(x, kind, shape)
     return graph.to_bytes(metadata)
 
 
@@ -72,23 +97,35 @@ def check_weights(config: NetConfig, weights: Weights) -> None:
 
 
 def learned(graph: OnnxGraph, name: str, weights: Weights) -> str:
-    """A learned weight as a constant; half as large, and cast when the file is loaded, where float16 holds it."""
+    """A learned weight as a constant; half as large, and cast when the file is loaded, where float16 holds it.
+
+    Float16 for layers that compute in it.
+    """
     values = weights[name]
     short = values.astype(np.float16)
+    if graph.half:
+        return graph.constant(short, name)
     if values.size < 256 or not np.array_equal(short, values):
         return graph.constant(values, name)
-    return graph.add("Cast", graph.constant(short, name), name=f"{name}.float32", to=1)
+    return graph.add("Cast", graph.constant(short, name), name=f"{name}.float32", to=FLOAT32)
 
 
-def kernel(graph: OnnxGraph, layer: Layer, weights: Weights) -> str:
-    """The kernel of a layer as it is applied; folding is left to whoever loads the file, which keeps it small."""
+def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = False) -> str:
+    """The kernel of a layer as it is applied; folding is left to whoever loads the file, which keeps it small.
+
+    With `blocks`, that of a layer that does not upsample which computes 2x2 pixels at once: (4o, i, k + 1, k + 1).
+    """
     weight = learned(graph, layer.weight, weights)
-    if layer.upsample is None:
+    if layer.upsample is None and not blocks:
         return weight
-    matrix = graph.constant(layer.matrix)
-    blocks = graph.add("Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad")
-    shape = graph.constant(np.array([4 * layer.outputs, layer.inputs, layer.size, layer.size]))
-    return graph.add("Reshape", blocks, shape, name=f"{layer.name}.folded")
+    size = layer.kernel + 1 if blocks else layer.size
+    phase, place, tap = np.ogrid[:2, :size, : layer.kernel]
+    matrix = graph.constant((place == phase + tap).astype(np.float32) if blocks else layer.matrix)
+    weight = graph.add("Cast", weight, to=FLOAT32) if graph.half else weight
+    folded = graph.add("Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad")
+    folded = graph.add("Cast", folded, to=FLOAT16) if graph.half else folded
+    shape = graph.constant(np.array([4 * layer.outputs, layer.inputs, size, size]))
+    return graph.add("Reshape", folded, shape, name=f"{layer.name}.folded")
 
 
 def begin(graph: OnnxGraph, config: NetConfig, image: str, size: str) -> str:
@@ -129,50 +166,106 @@ def border(graph: OnnxGraph, layer: Layer, x: str, *, rows: bool = True) -> str:
     return graph.add("Pad", x, pads, name=f"{layer.name}.border", mode=MODES[layer.border])
 
 
-def convolve(graph: OnnxGraph, layer: Layer, x: str, weight: str, bias: str = "", *, crop: bool = True) -> str:
+def convolve(
+    graph: OnnxGraph, layer: Layer, x: str, weight: str, bias: str = "", *, crop: bool = True, pixels: bool = True
+) -> str:
     """A layer's convolution of what `border` made: (N, i, ...) -> (N, o, H, W) as `Layer.height` says.
 
-    Without `crop`, shifted blocks keep the row and column before and behind that they have in surplus.
+    Without `crop`, shifted blocks keep the row and column before and behind that they have in surplus; without `pixels`
+    the four of each 2x2 block stay channels of their own, (N, 4o, H / 2, W / 2).
     """
     given = [x, weight, bias] if bias else [x, weight]
     x = graph.add("Conv", *given, name=f"{layer.name}.output", strides=[layer.stride] * 2)
-    if layer.upsample:
-        x = graph.add("DepthToSpace", x, name=f"{layer.name}.pixels", blocksize=2, mode="CRD")
+    if layer.upsample and pixels:
+        x = unfold(graph, x)
         if layer.shifted and crop:
             ends, axes = graph.constant(np.array([-1, -1])), graph.constant(np.array([2, 3]))
             x = graph.add("Slice", x, graph.constant(np.array([1, 1])), ends, axes)
     return x
 
 
-def normalize(graph: OnnxGraph, norm: str, x: str, weights: Weights, epsilon: float) -> str:
-    """Instance normalization."""
+def unfold(graph: OnnxGraph, x: str) -> str:
+    """Blocks of 2x2 pixels that are channels as pixels: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
+    return graph.add("DepthToSpace", x, blocksize=2, mode="CRD")
+
+
+def normalize(graph: OnnxGraph, norm: str, x: str, weights: Weights, epsilon: float, *, pixels: bool = True) -> str:
+    """Instance normalization; without `pixels` of blocks, the four channels of each as one."""
     scale, shift = (learned(graph, f"{norm}.{part}", weights) for part in ("weight", "bias"))
-    return graph.add("InstanceNormalization", x, scale, shift, name=f"{norm}.output", epsilon=epsilon)
+    shape = ""
+    if not pixels:
+        shape = graph.add("Shape", x)
+        x = graph.add("Reshape", x, graph.constant(np.array([0, len(weights[f"{norm}.bias"]), -1])))
+    x = graph.add("InstanceNormalization", x, scale, shift, name=f"{norm}.output", epsilon=epsilon)
+    return x if pixels else graph.add("Reshape", x, shape)
 
 
 def add_skip(graph: OnnxGraph, layer: Layer, x: str, y: str) -> str:
     """A residual block's input, weighted, and what it makes of it."""
     if layer.adds != 1:
-        x = graph.add("Mul", x, graph.constant(np.float32(layer.adds or 0)))
+        x = graph.add("Mul", x, graph.constant((np.float16 if graph.half else np.float32)(layer.adds or 0)))
     return graph.add("Add", x, y)
 
 
-def paint(graph: OnnxGraph, config: NetConfig, layer: Layer, weights: Weights, x: str, size: str) -> str:
-    """The last layer and what follows it: (N, c, H', W') -> (N, 3, H, W), not clipped."""
+def paint_pixels(graph: OnnxGraph, layer: Layer, weights: Weights, x: str) -> str:
+    """The last layer as it is described: (N, c, H', W') -> (N, 3, >= H, >= W)."""
     bias = learned(graph, layer.bias or "", weights)
-    if layer.upsample:
-        repeated = graph.add("Unsqueeze", bias, graph.constant(np.array([1])))
-        repeated = graph.add("Expand", repeated, graph.constant(np.array([3, 4])))
-        bias = graph.add("Reshape", repeated, graph.constant(np.array([-1])))
-    # One cut for what is in surplus on all sides, unless a norm has to see some of it.
-    shifted = layer.shifted and not layer.norm
-    x = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), bias, crop=not shifted)
-    if layer.norm:
+    bias = _four_times(graph, bias) if layer.upsample else bias
+    return convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), bias, crop=False)
+
+
+def paint_blocks(graph: OnnxGraph, layer: Layer, weights: Weights, x: str) -> str:
+    """The last layer, 2x2 pixels at once: 12 outputs fill a processor's registers where 3 leave most of them empty."""
+    bias = _four_times(graph, learned(graph, layer.bias or "", weights))
+    x = border(graph, layer, x)
+    return unfold(graph, graph.add("Conv", x, kernel(graph, layer, weights, blocks=True), bias, strides=[2, 2]))
+
+
+def paint_phases(graph: OnnxGraph, layer: Layer, weights: Weights, x: str) -> str:
+    """The last layer on blocks of 2x2 pixels that were never unfolded: (N, 4c, H / 2, W / 2) -> (N, 3, H, W).
+
+    Neither unfolding nor reflecting needs a copy of the largest tensor: what lies within reach of the border is
+    computed from strips of its own.
+    """
+    bias = _four_times(graph, learned(graph, layer.bias or "", weights))
+    weight = kernel(graph, layer, weights, blocks=True)  # of pixels
+    side, reach = (layer.kernel + 1) // 2, layer.kernel // 2
+    split = graph.constant(np.array([12, layer.inputs, side, 2, side, 2]))
+    folded = graph.add("Transpose", graph.add("Reshape", weight, split), perm=[0, 1, 3, 5, 2, 4])
+    folded = graph.add("Reshape", folded, graph.constant(np.array([12, 4 * layer.inputs, side, side])))
+    if layer.same:
+        return unfold(graph, graph.add("Conv", x, folded, bias, pads=[reach // 2] * 4))
+
+    def strip(axis: int, *, first: bool) -> str:
+        edge = graph.constant(np.array([0 if first else -reach]))
+        end = graph.constant(np.array([reach if first else np.iinfo(np.int64).max]))
+        near = unfold(graph, graph.add("Slice", x, edge, end, graph.constant(np.array([axis]))))
+        pads = np.zeros((2, 4), np.int64)
+        pads[0 if first else 1, axis] = reach
+        if axis == 2:
+            pads[:, 3] = reach
+        near = graph.add("Pad", near, graph.constant(pads.reshape(-1)), mode="reflect")
+        return graph.add("Conv", near, weight, bias, strides=[2, 2])
+
+    rows = graph.add("Concat", strip(3, first=True), graph.add("Conv", x, folded, bias), strip(3, first=False), axis=3)
+    return unfold(graph, graph.add("Concat", strip(2, first=True), rows, strip(2, first=False), axis=2))
+
+
+def finish(graph: OnnxGraph, config: NetConfig, layer: Layer, weights: Weights, x: str, size: str) -> str:
+    """What follows the last layer: (N, 3, >= H, >= W) -> (N, 3, H, W), not clipped."""
+    axes = graph.constant(np.array([2, 3]))
+    shift = graph.constant(np.array([int(layer.shifted)] * 2))
+    shifted = layer.shifted
+    if layer.norm:  # which sees what is in surplus behind the picture, but not before it
+        if shifted:
+            x = graph.add("Slice", x, shift, graph.constant(np.array([-1, -1])), axes)
         x = normalize(graph, layer.norm, x, weights, config.epsilon)
+        shift, shifted = graph.constant(np.array([0, 0])), False
     if config.factor > 1 or shifted:
-        starts = graph.constant(np.array([int(shifted)] * 2))
-        ends = graph.add("Add", size, starts) if shifted else size
-        x = graph.add("Slice", x, starts, ends, graph.constant(np.array([2, 3])))
+        # One cut for what is in surplus on all sides.
+        x = graph.add("Slice", x, shift, graph.add("Add", size, shift) if shifted else size, axes)
+    if graph.half:
+        x = graph.add("Cast", x, to=FLOAT32)
     if config.output == "linear":
         return x
     x = graph.add("Tanh", graph.add("Mul", x, graph.constant(np.float32(config.gain))))
@@ -202,3 +295,11 @@ def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> 
         made = graph.add("DepthToSpace", made, name="made", blocksize=2, mode="CRD")
     graph.output(made, np.float32, (1, layer.outputs, "h", "w"))
     return graph.to_bytes()
+
+
+def _four_times(graph: OnnxGraph, bias: str) -> str:
+    """(3) -> (12): the bias of blocks of 2x2 pixels."""
+    column = graph.add("Unsqueeze", bias, graph.constant(np.array([1])))
+    return graph.add(
+        "Reshape", graph.add("Expand", column, graph.constant(np.array([3, 4]))), graph.constant(np.array([-1]))
+    )

@@ -34,9 +34,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    from fastnst.onnx_file import read_onnx
+    from fastnst.onnx_file import read_onnx, read_signature
 
-    _, found = read_onnx(path)
+    data, found = read_onnx(path)
+    inputs, outputs = read_signature(data)
     try:
         meta = json.loads(found.metadata.get("fastnst", "{}"))
         if not isinstance(meta, dict):
@@ -49,5 +50,8 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "bytes": found.size,
         "opset": found.opsets.get("", 0),
         "nodes": found.nodes,
+        "input": inputs,
+        "output": outputs,
+        **({"precision": found.metadata["precision"]} if "precision" in found.metadata else {}),
         **meta,
     }

@@ -192,6 +192,43 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     return found
 
 
+def read_signature(data: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """What an ONNX file takes and what it returns: names with type and shape, such as "uint8 (N, H, W, 3)".
+
+    Raises ModelError if that is damaged.
+    """
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    constants = set()
+    try:
+        for graph in _parts(memoryview(data), 7):
+            constants |= {str(name, "utf-8") for tensor in _parts(graph, 5) for name in _parts(tensor, 8)}
+            for number, found in ((11, inputs), (12, outputs)):
+                for value in _parts(graph, number):
+                    found["".join(str(name, "utf-8") for name in _parts(value, 1))] = _described(value)
+    except (ValueError, IndexError) as error:
+        raise ModelError(f"the ONNX file has an unreadable signature ({error}); export the style again") from error
+    return {name: text for name, text in inputs.items() if name not in constants}, outputs
+
+
+def _parts(message: memoryview, number: int) -> Iterator[memoryview]:
+    """The fields of one number that have a length."""
+    return (value for found, value in _fields(message) if found == number and isinstance(value, memoryview))
+
+
+def _described(value: memoryview) -> str:
+    """Type and shape of a ValueInfoProto."""
+    for tensor in (tensor for kind in _parts(value, 2) for tensor in _parts(kind, 1)):
+        number = next((item for key, item in _fields(tensor) if key == 1 and isinstance(item, int)), 0)
+        name = np.dtype(_KINDS[number]).name if number in _KINDS else f"type {number}"
+        sides = []
+        for side in (side for shape in _parts(tensor, 2) for side in _parts(shape, 1)):
+            known = [str(item) if isinstance(item, int) else str(item, "utf-8") for _, item in _fields(side)]
+            sides.append(known[0] if known else "?")
+        return f"{name} ({', '.join(sides)})"
+    return "no tensor"
+
+
 def _tensor(message: memoryview) -> tuple[str, Array]:
     """Name and values of a TensorProto; its arrays are copies."""
     name, number = "", 0
@@ -260,6 +297,7 @@ class OnnxGraph:
     """
 
     opset: int = 18
+    half: bool = False  # whether layers compute in float16
     _nodes: list[bytes] = field(default_factory=list)
     _constants: dict[str, bytes] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)

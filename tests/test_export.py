@@ -16,6 +16,8 @@ from fastnst.config import ExportOptions
 from fastnst.engine import OnnxEngine, TorchEngine
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.export import SAMPLE, SIZES, ExportReport, export, largest_difference
+from fastnst.info import describe
+from fastnst.onnx_file import read_tensors
 
 # release test 52: five sizes, one with a batch
 EXACT = [(1, 64, 64), (1, 65, 97), (3, 33, 128), (2, 16, 17), (1, 201, 160)]
@@ -76,6 +78,97 @@ def test_the_names_and_free_sizes_are_those_promised(onnx_style):
 
     assert (given.name, given.type, given.shape) == ("image", "tensor(float)", ["N", 3, "H", "W"])
     assert (painted.name, painted.type, painted.shape) == ("stylized", "tensor(float)", ["N", 3, "H", "W"])
+
+
+@pytest.fixture(scope="module")
+def variants(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool, bool], ExportReport]:
+    """The fixture's checkpoint by (uint8, fp16)."""
+    folder = tmp_path_factory.mktemp("variants")
+    return {
+        (uint8, fp16): export(
+            checkpoint,
+            folder / f"{uint8}-{fp16}.onnx",
+            ExportOptions(uint8=uint8, fp16=fp16, opset=17 if uint8 and fp16 else 18),
+        )
+        for uint8, fp16 in ((True, False), (False, True), (True, True))
+    }
+
+
+VARIANTS = [(True, False), (False, True), (True, True)]
+
+
+# release test 52
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_eight_bits_and_float16_paint_what_torch_paints(checkpoint, variants, variant):
+    report, torch_engine = variants[variant], TorchEngine(checkpoint, "cpu")
+
+    onnx.checker.check_model(onnx.load(report.path, load_external_data=False), full_check=True)
+    assert (report.uint8, report.fp16) == variant
+    assert report.largest_difference <= 1 / 255
+    onnx_engine = OnnxEngine(report.path, "cpu")
+    for n, h, w in EXACT:
+        image = np.random.default_rng(h).integers(0, 256, (n, 3, h, w)).astype(np.float32) / np.float32(255)
+        painted = onnx_engine(image)
+        assert painted.shape == image.shape
+        assert np.abs(painted - torch_engine(image)).max() < 1 / 255
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+def test_eight_bits_go_in_and_come_out_rounded(checkpoint, variants, fp16):
+    path = variants[True, fp16].path
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (given,), (painted,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("image", "tensor(uint8)", ["N", "H", "W", 3])
+    assert (painted.name, painted.type, painted.shape) == ("stylized", "tensor(uint8)", ["N", "H", "W", 3])
+
+    image = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 3), np.uint8)
+    (found,) = session.run(None, {"image": image})
+
+    wanted = TorchEngine(checkpoint, "cpu")(image.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    exact = wanted.transpose(0, 2, 3, 1) * 255
+    assert found.dtype == np.uint8
+    assert np.abs(found - exact).max() <= 0.5 + (0.2 if fp16 else 1e-3)
+
+
+def test_float16_takes_and_returns_float32_and_keeps_no_wider_weights(checkpoint, variants):
+    path = variants[False, True].path
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+    assert {value.type for value in (*session.get_inputs(), *session.get_outputs())} == {"tensor(float)"}
+    net, _ = load_checkpoint(checkpoint)
+    stored = read_tensors(path.read_bytes())
+    for name, values in net.state_dict().items():
+        np.testing.assert_array_equal(stored[name], values.half().numpy(), strict=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_info_says_what_a_file_takes_and_in_what_it_computes(checkpoint, variants, variant):
+    uint8, fp16 = variant
+
+    found = describe(variants[variant].path)
+
+    shape = "uint8 (N, H, W, 3)" if uint8 else "float32 (N, 3, H, W)"
+    assert (found["input"], found["output"]) == ({"image": shape}, {"stylized": shape})
+    assert found.get("precision") == ("float16" if fp16 else None)
+    assert found["style"]["name"] == "random"
+
+
+def test_the_command_exports_eight_bits_in_float16(fastnst, checkpoint, tmp_path):
+    done = fastnst("export", checkpoint, "-o", "a.onnx", "--uint8", "--fp16")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b"of 255 grey levels, rounding to 8 bits included\n")
+    assert describe(tmp_path / "a.onnx")["input"] == {"image": "uint8 (N, H, W, 3)"}
+
+
+def test_a_difference_that_eight_bits_hide_is_none(checkpoint):
+    net, run = paint_with_torch(checkpoint)
+
+    def rounds(images):
+        return np.rint(run(np.rint(images * 255) / np.float32(255)) * 255) / np.float32(255)
+
+    assert 0.49 / 255 < largest_difference(net, rounds, eight_bits=True) < 0.501 / 255
 
 
 def test_the_metadata_is_that_of_the_checkpoint(checkpoint, onnx_style):

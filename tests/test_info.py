@@ -33,8 +33,12 @@ def test_an_onnx_file_tells_the_same_metadata(checkpoint, onnx_style):
 def test_an_onnx_file_of_somebody_else_tells_what_it_has(tmp_path):
     found = describe(save(tmp_path / "a.onnx", model()))
 
-    assert found.keys() == {"file", "kind", "bytes", "opset", "nodes"}
+    assert found.keys() == {"file", "kind", "bytes", "opset", "nodes", "input", "output"}
     assert (found["opset"], found["nodes"]) == (17, 1)
+    assert (found["input"], found["output"]) == (
+        {"image": "float32 (N, 3, H, W)"},
+        {"stylized": "float32 (N, 3, H, W)"},
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "5", "{", "[" * 100_000])
