@@ -24,6 +24,7 @@ COMMANDS = [
     "evaluate",
     "export",
     "finetune",
+    "import",
     "info",
     "optimize",
     "reconstruct",
@@ -409,6 +410,47 @@ def test_second_style_is_painted_outside_the_mask(tmp_path, monkeypatch, capsys,
     both, first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("both.png", "first.png", "second.png"))
     np.testing.assert_array_equal(both[:10], first[:10])
     np.testing.assert_array_equal(both[10:], second[10:])
+
+
+def test_styles_are_mixed_by_their_shares(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "a.png")
+    two = ["--style", "great-wave", "--style", "cafe-terrace"]
+
+    for name, *options in (
+        ("mixed.png", *two, "--mix", "0.6,0.4"),
+        ("all.png", *two, "--mix", "0,1"),
+        ("b.png", *two[2:]),
+    ):
+        assert main(["stylize", "a.png", "-o", name, *options]) == 0
+
+    assert capsys.readouterr().out == "mixed.png\nall.png\nb.png\n"
+    between, everything, second = (
+        np.asarray(Image.open(name)).astype(int) for name in ("mixed.png", "all.png", "b.png")
+    )
+    assert np.abs(everything - second).max() <= 1
+    assert np.abs(between - second).mean() > 2
+
+
+def test_several_styles_need_a_mask_or_shares(refused, tmp_path):
+    photo(tmp_path / "a.png")
+    two = ["--style", "great-wave", "--style", "cafe-terrace"]
+
+    assert "--mix 0.5,0.5" in refused(2, "stylize", "a.png", "-o", "b.png", *two)
+    assert "one for each --style" in refused(2, "stylize", "a.png", "-o", "b.png", *two, "--mix", "1")
+    assert "do not mix" in refused(2, "stylize", "a.png", "-o", "b.png", *two[:3], "great-wave-tiny", "--mix", "1,1")
+
+
+def test_a_picture_in_bands_is_the_same_and_shows_how_far_it_is(painted, tmp_path):
+    photo(tmp_path / "a.png", 150, 140)
+
+    assert painted("a.png", "-o", "whole.png")[0] == 0
+    status, out, err = painted("a.png", "-o", "bands.png", "--tile", "64")
+
+    assert (status, out) == (0, "bands.png\n")
+    assert "painting percent 100/100" in err
+    whole, bands = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("whole.png", "bands.png"))
+    assert np.abs(whole - bands).max() <= 1
 
 
 def test_strokes_and_strength_keep_the_size(painted, tmp_path):
