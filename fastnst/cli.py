@@ -166,7 +166,7 @@ def stylize(
     /,
     *,
     output: Annotated[str, Parameter(alias="-o")],
-    style: Annotated[str | None, Parameter(alias="-s")] = None,
+    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
     engine: Literal["auto", "torch", "onnx"] = "auto",
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),  # noqa: B008
@@ -184,7 +184,8 @@ def stylize(
     output:
         a .jpg, .png or .webp file, or a folder; - is standard output
     style:
-        name of a bundled style, or a .safetensors or .onnx file [default: the nicest bundled one]
+        name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
+        [default: the nicest bundled one]
     engine:
         what runs the network; auto is ONNX Runtime where it is installed
     device:
@@ -196,8 +197,10 @@ def stylize(
     """
     talk.start()
     from fastnst.progress import Progress
-    from fastnst.stylize import Stylizer, plan, run
+    from fastnst.stylize import Stylizer, check_styles, plan, run
 
+    check_styles(style or [], options)
+    inside, outside, *_ = [*(style or []), None, None]
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
     jobs = plan(inputs, output, options)
@@ -205,10 +208,23 @@ def stylize(
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
-        stylizer = Stylizer.open(style, engine=engine, device=device, onnx=onnx)
-        with Progress("painting", len(jobs), "picture", quiet=talk.quiet or single) as progress:
-            for outcome in run(stylizer, jobs, options):
-                progress.advance()
+        stylizer = Stylizer.open(inside, outside=outside, engine=engine, device=device, onnx=onnx)
+        with ExitStack() as stack:
+            progress: Progress | None = None
+
+            def on_share(share: float) -> None:
+                nonlocal progress
+                if progress is None:
+                    progress = stack.enter_context(Progress("painting", 100, "percent", quiet=talk.quiet))
+                if int(100 * share) > progress.done:
+                    progress.start_at(int(100 * share) - 1)
+                    progress.advance()
+
+            if not single:
+                progress = stack.enter_context(Progress("painting", len(jobs), "picture", quiet=talk.quiet))
+            for outcome in run(stylizer, jobs, options, on_share if single else None):
+                if not single and progress is not None:
+                    progress.advance()
                 if outcome.error is not None and single:
                     raise outcome.error
                 if outcome.error is not None:
@@ -755,6 +771,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     tokens = _spell_hyphens(sys.argv[1:] if argv is None else argv)
     verbose = "-v" in tokens or "--verbose" in tokens
+    if os.environ.get("NO_COLOR"):
+        from rich.console import Console
+
+        app.console = Console(color_system=None)  # bold help is escape sequences too
     try:
         if not tokens:
             raise UsageError("no command given; see fastnst --help")

@@ -272,7 +272,7 @@ class MaskOptions:
     """Where there is painting, and what is around it."""
 
     mask: Path | None = None
-    """picture of the content's size: painted where it is white (or, if it has transparency, where it is opaque)"""
+    """picture of the content's proportions: painted where it is white (or, if it has transparency, opaque)"""
     invert_mask: bool = False
     """paint where the mask is black instead, for a black silhouette on white"""
     background: str = "white"
@@ -306,8 +306,16 @@ class StylizeOptions(MaskOptions):
     """scale pictures down first so that the longer side has at most this many pixels"""
     strength: float = 1.0
     """0 keeps the photo, 1 is the whole painting"""
+    strength_mode: Literal["natural", "fade"] = "natural"
+    """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and painting"""
+    stroke: float = 1.0
+    """strokes so many times as large, 0.5 to 3; the picture keeps its size and sharpness"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
+    tile: int | None = None
+    """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
+    statistics: Literal["whole", "thumbnail"] = "whole"
+    """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
     quality: int = 92
     """quality of JPEG and WebP, 1 to 100"""
     format: Literal["jpg", "png", "webp"] | None = None
@@ -327,6 +335,8 @@ class StylizeOptions(MaskOptions):
         super().__post_init__()
         check_range("max_size", self.max_size, 16, 16_384)
         check_range("strength", self.strength, 0, 1)
+        check_range("tile", self.tile, 64, 16_384)
+        check_range("stroke", self.stroke, 0.5, 3)
         check_range("quality", self.quality, 1, 100)
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastnst.errors import UnavailableError
@@ -80,3 +81,18 @@ def keep_freed_memory(keep: bool = True) -> None:
     library.mallopt(M_MMAP_MAX, 0 if keep else 65_536)
     if not keep:
         library.malloc_trim(0)
+
+
+def free_memory() -> int | None:
+    """Bytes this process may still take, by the system and by a container's limit; None where nobody says."""
+    try:
+        meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(meminfo["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    limits = Path("/sys/fs/cgroup")
+    try:
+        limit = int((limits / "memory.max").read_text()) - int((limits / "memory.current").read_text())
+    except (OSError, ValueError):  # none, or "max"
+        return free
+    return min(free, limit)

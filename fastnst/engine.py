@@ -1,9 +1,11 @@
 """One trained style as a callable, run by torch or by ONNX Runtime behind one interface with numpy at the boundary."""
 
 import importlib.util
+import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,9 +16,12 @@ from fastnst.config import OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
 from fastnst.files import show
+from fastnst.graph import build_layer, read_weights
 from fastnst.image import Array
+from fastnst.layers import Layer, NetConfig, Weights
 from fastnst.onnx_file import read_onnx
 from fastnst.styles import DEFAULT_STYLE, bundled_style
+from fastnst.tiling import Affine, Tiler
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,11 @@ class Engine(Protocol):
     """Runs one trained style: (N, 3, H, W) float32 RGB 0..1 -> same shape and range, any H and W of at least 16."""
 
     def __call__(self, images: Array) -> Array: ...
+
+    @property
+    def tiler(self) -> Tiler:
+        """The same for pictures of any size; UsageError if this style cannot be taken apart into its layers."""
+        ...
 
 
 def open_engine(
@@ -60,14 +70,16 @@ class OnnxEngine:
     """
 
     def __init__(self, path: Path, device: Device = "auto", options: OnnxOptions | None = None) -> None:
-        data, found = read_onnx(path)
+        self.path = path
+        self.data, found = read_onnx(path)
+        self.metadata = found.metadata
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 4
         providers = onnx_providers(device)
         try:
-            self.session = onnxruntime.InferenceSession(data, settings, providers=providers)
+            self.session = onnxruntime.InferenceSession(self.data, settings, providers=providers)
         except Exception as error:  # its exception classes share no base but Exception
             raise ModelError(f"{show(path)} cannot be run ({_first_line(error)}); export the style again") from error
         if device == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
@@ -97,6 +109,20 @@ class OnnxEngine:
         if self.uint8:
             stylized = stylized.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         return np.asarray(stylized, dtype=np.float32)
+
+    @cached_property
+    def tiler(self) -> Tiler:
+        if "fastnst" not in self.metadata:
+            raise UsageError(
+                f"{show(self.path)} was not exported by fastnst and can only paint whole pictures; use a smaller "
+                "--max-size, or turn its original into a checkpoint with fastnst import"
+            )
+        try:
+            config = NetConfig(**json.loads(self.metadata["fastnst"])["net"])
+            weights = read_weights(config, self.data)
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            raise ModelError(f"{show(self.path)} does not name its layers ({error}); export the style again") from error
+        return Tiler(config, weights, _OnnxLayers(weights, self.session.get_providers()))
 
     def _run(self, given: Any) -> Any:
         """The network alone, in its own types."""
@@ -137,6 +163,60 @@ class TorchEngine:
             content = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
             painted: Array = self.net(content).clamp(0, 1).cpu().numpy()
         return painted
+
+    @cached_property
+    def tiler(self) -> Tiler:
+        weights = {name: values.cpu().numpy() for name, values in self.net.state_dict().items()}
+        return Tiler(self.net.config, weights, _TorchLayers(weights, self.device))
+
+
+class _OnnxLayers:
+    """Layers one by one in ONNX Runtime, see Convolve."""
+
+    def __init__(self, weights: Weights, providers: Sequence[str]) -> None:
+        self.weights, self.providers = weights, providers
+        self.sessions: dict[tuple[str, bool, bool], Any] = {}
+
+    def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
+        key = (layer.name, affine is not None, relu)
+        if key not in self.sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4
+            options.enable_cpu_mem_arena = False  # or each layer would keep its own
+            data = build_layer(layer, self.weights, affine=affine is not None, relu=relu)
+            self.sessions[key] = onnxruntime.InferenceSession(data, options, providers=self.providers)
+        given = {"rows": rows[None]}
+        if affine is not None:
+            given |= {"scale": affine[0][None], "shift": affine[1][None]}
+        made: Array = self.sessions[key].run(None, given)[0][0]
+        return made
+
+
+class _TorchLayers:
+    """Layers one by one in torch, see Convolve."""
+
+    def __init__(self, weights: Weights, device: Any) -> None:
+        self.weights, self.device = weights, device
+        self.kernels: dict[str, tuple[Any, Any]] = {}
+
+    def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
+        import torch
+        import torch.nn.functional as F
+
+        if layer.name not in self.kernels:
+            bias = None if layer.bias is None else np.repeat(self.weights[layer.bias], 4 if layer.upsample else 1)
+            kernel = torch.from_numpy(layer.folded(self.weights[layer.weight])).to(self.device)
+            self.kernels[layer.name] = kernel, None if bias is None else torch.from_numpy(bias).to(self.device)
+        with torch.inference_mode():
+            x = torch.from_numpy(rows).to(self.device)[None]
+            if affine is not None:
+                scale, shift = (torch.from_numpy(values).to(self.device) for values in affine)
+                x = x * scale + shift
+            x = F.conv2d(x.relu() if relu else x, *self.kernels[layer.name], stride=layer.stride)
+            made: Array = (F.pixel_shuffle(x, 2) if layer.upsample else x)[0].cpu().numpy()
+        return made
 
 
 def _find(style: str | Path, engine: EngineName) -> Path:

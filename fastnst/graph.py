@@ -178,3 +178,27 @@ def paint(graph: OnnxGraph, config: NetConfig, layer: Layer, weights: Weights, x
     x = graph.add("Tanh", graph.add("Mul", x, graph.constant(np.float32(config.gain))))
     x = graph.add("Mul", x, graph.constant(np.float32(config.reach)))
     return graph.add("Add", x, graph.constant(np.float32(config.middle)))
+
+
+def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> bytes:
+    """One layer's convolution alone, as an ONNX file: `rows` (1, i, h, w) with borders in place -> `made`.
+
+    With `affine`, rows are first multiplied by `scale` and moved by `shift`, both (1, i, 1, 1). See tiling.Convolve.
+    """
+    graph = OnnxGraph()
+    x = graph.input("rows", np.float32, (1, layer.inputs, "H", "W"))
+    if affine:
+        scale, shift = (graph.input(name, np.float32, (1, layer.inputs, 1, 1)) for name in ("scale", "shift"))
+        x = graph.add("Add", graph.add("Mul", x, scale), shift)
+    if relu:
+        x = graph.add("Relu", x)
+    bias = ""
+    if layer.bias:
+        bias = graph.constant(np.repeat(weights[layer.bias], 4 if layer.upsample else 1))
+    kernel = graph.constant(layer.folded(weights[layer.weight]))
+    name = "made" if layer.upsample is None else "blocks"
+    made = graph.add("Conv", *filter(None, (x, kernel, bias)), name=name, strides=[layer.stride] * 2)
+    if layer.upsample:
+        made = graph.add("DepthToSpace", made, name="made", blocksize=2, mode="CRD")
+    graph.output(made, np.float32, (1, layer.outputs, "h", "w"))
+    return graph.to_bytes()

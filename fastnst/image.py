@@ -54,6 +54,7 @@ class Limits:
     side: int = 16_384
     smallest: int = 16
     size: int = 256 << 20  # bytes of the file
+    remedy: str = "scale it down first"
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def _check_dimensions(image: Image.Image, name: str, limits: Limits) -> None:
     if width * height > limits.pixels or max(width, height) > limits.side:
         raise InputError(
             f"{name} is {width}x{height} pixels but at most {limits.pixels / 1e6:g} million and "
-            f"{limits.side} a side are decoded; scale it down first"
+            f"{limits.side} a side are decoded; {limits.remedy}"
         )
     _check_smallest(height, width, name, limits)
 

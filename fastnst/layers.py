@@ -198,7 +198,7 @@ def _folding(kernel: int, upsample: Upsampling, same: bool) -> tuple[npt.NDArray
                     matrix[phase, source + before, t] = 1
         return matrix, before, False
     # Bilinear upsampling is nearest upsampling, smoothed with 1/4, 1/2, 1/4.
-    taps = np.eye(kernel, dtype=np.float32)
+    taps: npt.NDArray[Any] = np.eye(kernel, dtype=np.float32)
     if upsample == "bilinear":
         rows = np.pad(taps, ((2, 2), (0, 0)))
         taps = (rows[2:] + 2 * rows[1:-1] + rows[:-2]) / 4

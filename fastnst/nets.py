@@ -134,7 +134,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvNorm(first, epsilon)
         self.second = ConvNorm(second, epsilon)
-        self.skip = second.adds
+        self.skip = second.adds or 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x))
@@ -182,11 +182,11 @@ class TransformerNet(nn.Module):
         x = self.paint(x)  # (N, 3, >= H, >= W)
         if self.config.last_norm:
             x = self.paint_norm(x)
-        x = x[..., :height, :width]  # (N, 3, H, W)
+        stylized: Tensor = x[..., :height, :width].float()  # (N, 3, H, W)
         if self.config.output == "linear":
-            return x.float()
+            return stylized
         # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
-        stylized: Tensor = self.config.middle + self.config.reach * (self.config.gain * x.float()).tanh()
+        stylized = self.config.middle + self.config.reach * (self.config.gain * stylized).tanh()
         return stylized
 
 

@@ -86,7 +86,7 @@ def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
     content = shrink(original, config.size)
     mask = None
     if config.mask is not None:
-        mask = read_mask(config, content.size, config.size)
+        mask = read_mask(config, content.size)
 
     def finish(painted: Pixels) -> Picture:
         return _compose(config, resize(content, *painted.shape[:2]), painted, mask)
@@ -310,7 +310,7 @@ def _compose(config: OptimizeConfig, content: Picture, painted: Pixels, mask: Pi
         return picture
     height, width = picture.size
     mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
-    return within_mask(picture, content, mask, config.background)
+    return within_mask(picture, content.rgb if config.background == "photo" else config.background, mask)
 
 
 def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -40,7 +40,8 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.quiet = quiet
-        self.fancy = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        plain = os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
+        self.fancy = not quiet and sys.stderr.isatty() and not plain
         self.done = 0
 
     def __enter__(self) -> Self:
@@ -58,7 +59,7 @@ class Progress:
                 TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[left]}"),
-                console=Console(stderr=True),
+                console=Console(stderr=True, soft_wrap=True),  # names of files are not broken into lines
                 redirect_stdout=sys.stdout.isatty(),  # else results would follow the bar to stderr
             )
             self.bar.start()

@@ -3,77 +3,214 @@
 import glob
 import logging
 import os
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.compose import blend, keep_histogram_colors, keep_luma_colors, read_mask, within_mask
+from fastnst.compose import (
+    cross_fade,
+    enlarge,
+    fineness,
+    keep_histogram_colors,
+    keep_luma_colors,
+    natural_mix,
+    read_mask,
+    stroke_scale,
+    within_mask,
+)
 from fastnst.config import OnnxOptions, StylizeOptions
-from fastnst.device import Device
+from fastnst.device import Device, free_memory
 from fastnst.engine import Engine, EngineName, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, show, write_bytes, write_stdout
 from fastnst.image import (
     SUFFIXES,
+    Limits,
     Picture,
+    Pixels,
     decode_picture,
     encode_picture,
     from_pil,
     looks_like_image,
     output_format,
     read_picture,
+    resize,
     shrink,
     to_array,
     to_pixels,
 )
+from fastnst.tiling import DEFAULT_TILE, OnProgress, memory_needed
 
 log = logging.getLogger(__name__)
 
 _PICTURE_SUFFIXES = {*SUFFIXES, ".gif", ".avif"}
+ALWAYS_WHOLE = 4_000_000  # pixels, which any preset paints in 2.4 GB
+IN_HAND = 3  # pictures being read, painted or written
+LIMITS = Limits(remedy="scale it down first, or paint it in bands with --tile 512")
+LARGE = Limits(pixels=500_000_000, side=65_535, size=2 << 30)
+
 Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]
 
 
-class Stylizer:
-    """One style, loaded once, for any number of pictures."""
+class Turns:
+    """Who paints, one at a time; for how long in all; and whether nobody is to begin any more."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self) -> None:
+        self.busy = 0.0  # seconds
+        self.stopped = False
+        self.on_share: OnProgress | None = None  # of a picture in bands
+        self._one = threading.Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        with self._one:
+            self.check()
+            started = time.perf_counter()
+            yield
+            self.busy += time.perf_counter() - started
+
+    def report(self, share: float) -> None:
+        self.check()
+        if self.on_share is not None:
+            self.on_share(share)
+
+    def check(self) -> None:
+        if self.stopped:
+            raise FastnstError("painting was stopped")
+
+
+class Painter:
+    """A style's network at work: on whole pictures, or in bands where asked to or where memory is short."""
+
+    def __init__(self, engine: Engine, turns: Turns) -> None:
+        self.engine, self.turns = engine, turns
+
+    def __call__(self, rgb: Pixels, options: StylizeOptions) -> Pixels:
+        """Pixels (H, W, 3) -> the same, painted all over."""
+        if options.tile is not None or self._exceeds_memory(rgb):
+            tiler, tile = self.engine.tiler, options.tile or DEFAULT_TILE
+            with self.turns.taken():
+                return tiler.paint(rgb, tile, options.statistics, on_progress=self.turns.report)
+        images = to_array(rgb)
+        with self.turns.taken():
+            painted = self.engine(images)
+        return to_pixels(painted)
+
+    def _exceeds_memory(self, rgb: Pixels) -> bool:
+        """Whether painting the whole picture at once might take more than half of what is free."""
+        height, width = rgb.shape[:2]
+        free = free_memory() if height * width > ALWAYS_WHOLE else None
+        if free is None:
+            return False
+        try:
+            needed = memory_needed(self.engine.tiler.config, height, width)
+        except FastnstError:  # a style that has no layers to run one by one
+            return False
+        if needed > free // 2:
+            log.info(
+                "%dx%d pixels at once would take %.1f GB, so they are painted in bands", width, height, needed / 1e9
+            )
+        return needed > free // 2
+
+
+class Stylizer:
+    """One style, loaded once, for any number of pictures; or two, one of them outside a mask."""
+
+    def __init__(self, engine: Engine, outside: Engine | None = None) -> None:
+        self.turns = Turns()
+        self.painter = Painter(engine, self.turns)
+        self.outside = None if outside is None else Painter(outside, self.turns)
 
     @classmethod
     def open(
         cls,
         style: str | Path | None = None,
         *,
+        outside: str | Path | None = None,
         engine: EngineName = "auto",
         device: Device = "auto",
         onnx: OnnxOptions | None = None,
     ) -> "Stylizer":
-        """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style."""
-        return cls(open_engine(style, engine, device, onnx))
+        """Load a bundled style by name, or a .safetensors or .onnx file; without an argument the default style.
+
+        `outside` is a second style, for what is outside the mask of the options; `onnx` is for ONNX files of other
+        projects.
+        """
+        names = [style] if outside is None else [style, outside]
+        return cls(*(open_engine(name, engine, device, onnx) for name in names))
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
         """Paint a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array; the size stays, transparency is kept."""
         return self.paint(_picture(image, options or StylizeOptions()), options).to_pil()
 
     def paint(self, picture: Picture, options: StylizeOptions | None = None) -> Picture:
-        """Paint a decoded picture."""
+        """Paint a decoded picture.
+
+        Raises UsageError for a second style without a mask, InputError for a mask or strokes that do not fit.
+        """
         options = options or StylizeOptions()
+        check_outside(self.outside is not None, options)
         if options.max_size is not None:
             picture = shrink(picture, options.max_size)
-        painted = to_pixels(self.engine(to_array(picture.rgb)))
-        if options.preserve_color == "luma":
-            painted = keep_luma_colors(picture.rgb, painted)
-        elif options.preserve_color == "histogram":
-            painted = keep_histogram_colors(picture.rgb, painted)
-        result = Picture(blend(picture.rgb, painted, options.strength), picture.alpha)
-        if options.mask is None:
-            return result
-        mask = read_mask(options, picture.size, options.max_size)
-        return within_mask(result, picture, mask, options.background)
+        mask = None if options.mask is None else read_mask(options, picture.size)
+        painted = Picture(painting(self.painter, picture.rgb, options), picture.alpha)
+        if mask is None:
+            return painted
+        if self.outside is not None:
+            return within_mask(painted, painting(self.outside, picture.rgb, options), mask)
+        return within_mask(painted, picture.rgb if options.background == "photo" else options.background, mask)
+
+
+def painting(painter: Painter, rgb: Pixels, options: StylizeOptions) -> Pixels:
+    """Pixels (H, W, 3) painted all over, with the strokes, colors and strength of the options.
+
+    For less than the whole strength, finer strokes are painted. That and small strokes take at most four times as long.
+    """
+    natural = options.strength_mode == "natural"
+    scale = (fineness(options.strength) if natural else 1) / options.stroke
+    painted = painting_at(painter, rgb, min(scale, 2), options)
+    if options.preserve_color == "luma":
+        painted = keep_luma_colors(rgb, painted)
+    elif options.preserve_color == "histogram":
+        painted = keep_histogram_colors(rgb, painted)
+    return (natural_mix if natural else cross_fade)(rgb, painted, options.strength)
+
+
+def painting_at(painter: Painter, rgb: Pixels, scale: float, options: StylizeOptions) -> Pixels:
+    """Pixels (H, W, 3) painted `scale` times as large, and brought back to their size."""
+    height, width = rgb.shape[:2]
+    size = stroke_scale((height, width), scale)
+    if size == (height, width):
+        return painter(rgb, options)
+    painted = painter(resize(Picture(rgb), *size).rgb, options)
+    return enlarge(painted, (height, width)) if scale < 1 else resize(Picture(painted), height, width).rgb
+
+
+def check_styles(styles: Sequence[str | Path], options: StylizeOptions) -> None:
+    """UsageError unless these are one style, or two and a mask."""
+    if len(styles) > 2:
+        raise UsageError(
+            f"{len(styles)} styles are given but a picture has one, or two with --mask; leave out the rest"
+        )
+    check_outside(len(styles) == 2, options)
+
+
+def check_outside(second: bool, options: StylizeOptions) -> None:
+    """UsageError for a second style without a mask, or beside a background."""
+    if second and options.mask is None:
+        raise UsageError("the second style paints what is outside a mask; give one with --mask")
+    if second and options.background != StylizeOptions.background:
+        raise UsageError("outside the mask there is a second style or a --background; leave one out")
 
 
 @dataclass(frozen=True)
@@ -116,21 +253,47 @@ def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Jo
     return _check_targets(jobs, options)
 
 
-def run(stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions) -> Iterator[Outcome]:
-    """Paint the jobs one after the other; a picture that fails is reported and the others go on, unless fail_fast.
+def run(
+    stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions, on_share: OnProgress | None = None
+) -> Iterator[Outcome]:
+    """Paint the jobs in order; a picture that fails is reported and the others go on, unless fail_fast.
 
+    While one is painted, others are read and written. `on_share` gets the share of a picture in bands that is done.
     Problems of the output, such as a full disk, concern every picture and are raised.
     """
-    for job in jobs:
+    turns = stylizer.turns
+    turns.on_share, turns.busy = on_share, 0.0
+    started = time.perf_counter()
+
+    def paint(job: Job) -> FastnstError | None:
         try:
             painted = stylizer.paint(_read(job.source, options), options)
         except FastnstError as error:
-            yield Outcome(job, error)
-            if options.fail_fast:
-                return
-            continue
-        write(painted, job.target, options)
-        yield Outcome(job)
+            return error
+        if not turns.stopped:
+            write(painted, job.target, options)
+        return None
+
+    waiting = deque(jobs)
+    # With fail_fast, none of those after the one that fails.
+    count = 1 if options.fail_fast else IN_HAND
+    with ThreadPoolExecutor(count) as pool:
+        begun: deque[tuple[Job, Future[FastnstError | None]]] = deque()
+        try:
+            while waiting or begun:
+                while waiting and len(begun) < count:
+                    begun.append((waiting[0], pool.submit(paint, waiting.popleft())))
+                job, future = begun.popleft()
+                error = future.result()
+                yield Outcome(job, error)
+                if error is not None and options.fail_fast:
+                    return
+        finally:
+            turns.stopped = True
+            pool.shutdown(cancel_futures=True)
+            turns.stopped = False
+    taken = time.perf_counter() - started
+    log.info("the network was busy for %.1f of %.1f seconds (%.0f %%)", turns.busy, taken, 100 * turns.busy / taken)
 
 
 def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None:
@@ -144,9 +307,7 @@ def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None
 
 def _picture(image: Source, options: StylizeOptions) -> Picture:
     if isinstance(image, bytes):
-        return decode_picture(
-            image, max_size=options.max_size, allow_truncated=options.allow_truncated, frames=options.frames
-        )
+        return decode_picture(image, **_decoding(options))
     if isinstance(image, (str, Path)):
         return _read(image, options)
     if isinstance(image, np.ndarray):
@@ -157,7 +318,13 @@ def _picture(image: Source, options: StylizeOptions) -> Picture:
 
 
 def _read(path: str | Path, options: StylizeOptions) -> Picture:
-    return read_picture(path, max_size=options.max_size, allow_truncated=options.allow_truncated, frames=options.frames)
+    return read_picture(path, **_decoding(options))
+
+
+def _decoding(options: StylizeOptions) -> dict[str, Any]:
+    """What decode_picture is told."""
+    same = {name: getattr(options, name) for name in ("max_size", "allow_truncated", "frames")}
+    return {"limits": LIMITS if options.tile is None else LARGE, **same}
 
 
 def _source(name: str) -> Path | str:

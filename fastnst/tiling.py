@@ -7,10 +7,11 @@ they are needed. Each band sees real rows beyond its edge, and reflections at th
 result is that of one pass over the whole picture, but for the order of sums.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,16 @@ class Convolve(Protocol):
         First, each channel is scaled and shifted, and then goes through ReLU, as far as asked for.
         """
         ...
+
+
+def memory_needed(config: NetConfig, height: int, width: int) -> int:
+    """About how many bytes painting a whole picture at once takes: what the largest layer reads and makes, thrice."""
+    largest, shape = 0, (3, height, width)
+    for layer in layers(config):
+        made = (layer.outputs, layer.height(shape[1]), layer.height(shape[2]))
+        largest = max(largest, math.prod(shape) + math.prod(made))
+        shape = made
+    return 3 * 4 * largest
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ class _Pass:
             for a, b in self._bands(rows):
                 block = total.values[:, a:b]
                 if second.adds != 1:
-                    block *= np.float32(second.adds)  # type: ignore[arg-type]
+                    block *= np.float32(second.adds or 0)
                 block += rows.activated(a, b)
         return total
 
@@ -158,6 +169,8 @@ class _Pass:
                     np.float32(config.gain) * values
                 )
             painted[a:b] = to_pixels(values)
+        if self.on_progress is not None:
+            self.on_progress(1.0)
         return painted
 
     def _measured(self, made: "Rows", values: Array | None) -> "Rows":
@@ -209,55 +222,72 @@ class _Pass:
             kept = [_is_small(one) or part is self.residual for one in shapes[:-1]] + [True]
             for index, layer in enumerate(part):
                 again = times or kept[index:].index(True) + 1
-                work += again * layer.inputs * layer.size**2 * float(np.prod(shapes[index]))
+                work += again * layer.inputs * layer.size**2 * math.prod(shapes[index])
         return work
 
 
 class Moments:
-    """Mean and variance of each channel over blocks (C, h, w), merged as in Chan et al. 1979, in double precision."""
+    """Mean and variance of each channel over blocks (C, h, w).
+
+    Summed as distances from the first block's mean, so that nothing cancels, over blocks in double precision.
+    """
 
     def __init__(self, channels: int) -> None:
         self.count = 0
-        self.mean: Vector = np.zeros(channels)
-        self.squares: Vector = np.zeros(channels)  # sum of squared distances from the mean
+        self.origin: Array | None = None  # (C, 1)
+        self.sums: Vector = np.zeros(channels)
+        self.squares: Vector = np.zeros(channels)
 
     def add(self, block: Array) -> None:
         flat = block.reshape(len(block), -1)
-        count = flat.shape[1]
-        mean = flat.mean(1, dtype=np.float64)
-        distance = flat - mean.astype(np.float32)[:, None]
-        off = distance.mean(1, dtype=np.float64)  # what float32 left of the mean
-        squares = np.einsum("cp,cp->c", distance, distance).astype(np.float64) - count * off * off
-        step = mean - self.mean
-        total = self.count + count
-        self.mean = self.mean + step * (count / total)
-        self.squares = self.squares + squares + step * step * (self.count * count / total)
-        self.count = total
+        ones = np.ones(flat.shape[1], np.float32)
+        if self.origin is None:
+            self.origin = (flat @ ones)[:, None] / np.float32(len(ones))
+        distance = flat - self.origin
+        self.sums += distance @ ones  # as matrix products, which are far faster than sums
+        self.squares += np.einsum("cp,cp->c", distance, distance)
+        self.count += len(ones)
+
+    @property
+    def mean(self) -> Vector:
+        assert self.origin is not None
+        return self.origin[:, 0] + self.sums / self.count
 
     @property
     def variance(self) -> Vector:
-        return np.maximum(self.squares / self.count, 0)
+        return np.maximum(self.squares / self.count - (self.sums / self.count) ** 2, 0)
 
 
 class Rows:
-    """Something of (channels, height, width) that is computed a few rows at a time, from the top to the bottom.
-
-    What is read again of the rows read last is not computed again.
-    """
+    """Something of (channels, height, width) that is read a few rows at a time, from the top to the bottom."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         self.channels, self.height, self.width = channels, height, width
         self.affine: Affine | None = None  # still to be applied to what is read
         self.relu = False  # as well
-        self._first = 0
-        self._block: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return self.channels, self.height, self.width
 
+    @abstractmethod
     def read(self, a: int, b: int) -> Array:
         """Rows a to b, exclusive, as (channels, b - a, width)."""
+
+    def activated(self, a: int, b: int) -> Array:
+        """The same, scaled, shifted and through ReLU as still to be done."""
+        return _activated(self.read(a, b), self.affine, self.relu)
+
+
+class ComputedRows(Rows):
+    """Rows of which those that are read again are not computed again."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__(channels, height, width)
+        self._first = 0
+        self._block: Array | None = None
+
+    def read(self, a: int, b: int) -> Array:
         if self._block is None or not self._first <= a <= self._first + self._block.shape[1]:
             self._first, self._block = a, self.compute(a, b)
         end = self._first + self._block.shape[1]
@@ -266,16 +296,12 @@ class Rows:
             self._first, self._block = a, block
         return self._block[:, a - self._first : b - self._first]
 
-    def activated(self, a: int, b: int) -> Array:
-        """The same, scaled, shifted and through ReLU as still to be done."""
-        return _activated(self.read(a, b), self.affine, self.relu)
-
     @abstractmethod
     def compute(self, a: int, b: int) -> Array:
         """Rows a to b, anew."""
 
 
-class PictureRows(Rows):
+class PictureRows(ComputedRows):
     """What a network sees of a picture."""
 
     def __init__(self, rgb: Pixels, config: NetConfig) -> None:
@@ -286,18 +312,22 @@ class PictureRows(Rows):
         self.rgb, self.config = rgb, config
 
     def compute(self, a: int, b: int) -> Array:
-        if not self.config.even_out:
-            return self._values(a, b) - np.float32(self.config.center)
-        margin = WINDOW // 2
-        first = max(0, a - margin)
-        values = self._values(first, min(b + margin, self.height))
-        columns = _window_means(values, self.width, 0, self.width)
-        mean = _window_means(columns.transpose(0, 2, 1), self.height, a, b, first).transpose(0, 2, 1)
-        values = values[:, a - first : b - first]
-        return values + np.clip(mean - values, -FAINT, FAINT) - np.float32(self.config.center)
+        values = self.rgb[a:b].astype(np.float32) / np.float32(255)
+        if self.config.even_out:
+            values += np.clip(self._means(a, b) - values, -FAINT, FAINT)
+        return values.transpose(2, 0, 1) - np.float32(self.config.center)
 
-    def _values(self, a: int, b: int) -> Array:
-        return self.rgb[a:b].transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+    def _means(self, a: int, b: int) -> Array:
+        """Means around each value of rows a to b, of what there is of the window within the picture, (h, W, 3) 0..1."""
+        margin = WINDOW // 2
+        above, below = max(0, margin - a), max(0, b + margin - self.height)
+        around = np.pad(self.rgb[max(0, a - margin) : b + margin], ((above, below), (margin, margin), (0, 0)))
+        # In whole numbers: no rounding, and adding is all it takes.
+        sums = _window_sums(_window_sums(around.astype(np.uint16), 1).astype(np.uint32), 0)
+        rows, columns = (_window_counts(size)[:, None] for size in (self.height, self.width))
+        counts = rows[a:b, None] * columns
+        means: Array = sums.astype(np.float32) / (counts * np.float32(255))
+        return means
 
 
 class StoredRows(Rows):
@@ -311,7 +341,7 @@ class StoredRows(Rows):
         return self.values[:, a:b]
 
 
-class OverwrittenRows(Rows):
+class OverwrittenRows(ComputedRows):
     """Stored rows as they were before others were written over them, behind the reader."""
 
     def __init__(self, rows: Rows) -> None:
@@ -337,7 +367,7 @@ class CroppedRows(Rows):
         return self.source.read(a, b)[..., : self.width]
 
 
-class LayerRows(Rows):
+class LayerRows(ComputedRows):
     """What a layer makes of other rows, before its norm."""
 
     def __init__(self, source: Rows, layer: Layer, convolve: Convolve) -> None:
@@ -372,7 +402,7 @@ class LayerRows(Rows):
         return rows[:, skipped : skipped + b - a], affine, relu
 
 
-class SumRows(Rows):
+class SumRows(ComputedRows):
     """What goes around a residual block and what comes out of it."""
 
     def __init__(self, around: Rows, inside: Rows, skip: float) -> None:
@@ -385,7 +415,7 @@ class SumRows(Rows):
 
 
 def _is_small(shape: tuple[int, int, int]) -> bool:
-    return 4 * float(np.prod(shape)) <= KEPT
+    return 4 * math.prod(shape) <= KEPT
 
 
 def _activated(rows: Array, affine: Affine | None, relu: bool) -> Array:
@@ -410,15 +440,25 @@ def _bordered(rows: Array, border: str, above_below: tuple[int, int], beside: tu
     return whole
 
 
-def _window_means(values: Array, size: int, a: int, b: int, first: int = 0) -> Array:
-    """Means over a window around a to b along the last axis, of what there is of it within 0 to size.
+def _window_sums(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """Sums of so many neighbors along an axis, which gets shorter by as many less one."""
 
-    The values begin at `first`.
-    """
-    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
-    np.cumsum(values, axis=-1, dtype=np.float64, out=sums[..., 1:])
-    places = np.arange(a, b)
-    low = np.maximum(places - WINDOW // 2, 0)
-    high = np.minimum(places + WINDOW // 2 + 1, size)
-    means: Array = ((sums[..., high - first] - sums[..., low - first]) / (high - low)).astype(np.float32)
-    return means
+    def part(given: npt.NDArray[Any], start: int, size: int) -> npt.NDArray[Any]:
+        return given[start : start + size] if axis == 0 else given[:, start : start + size]
+
+    sums, width = values, 1
+    while 2 * width <= WINDOW:
+        size = sums.shape[axis] - width
+        sums, width = part(sums, 0, size) + part(sums, width, size), 2 * width
+    size = values.shape[axis] - WINDOW + 1
+    total = part(sums, 0, size)
+    for start in range(width, WINDOW):
+        total = total + part(values, start, size)
+    return total
+
+
+def _window_counts(size: int) -> Array:
+    """How much of the window around each place lies within 0 to size."""
+    places = np.arange(size)
+    counts = np.minimum(places + WINDOW // 2 + 1, size) - np.maximum(places - WINDOW // 2, 0)
+    return counts.astype(np.float32)

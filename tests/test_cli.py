@@ -1,10 +1,13 @@
+import fcntl
 import json
 import os
 import signal
 import struct
 import subprocess
 import sys
+import termios
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -127,6 +130,13 @@ def test_every_command_has_help(command, capsys):
         ["stylize", "a.jpg", "-o", "b.png", "--strength", "nan"],
         ["stylize", "a.jpg", "-o", "b.png", "--strength", "inf"],
         ["stylize", "a.jpg", "-o", "b.png", "--strength", "much"],
+        ["stylize", "a.jpg", "-o", "b.png", "--strength-mode", "half"],
+        ["stylize", "a.jpg", "-o", "b.png", "--stroke", "0.4"],
+        ["stylize", "a.jpg", "-o", "b.png", "--stroke", "3.1"],
+        ["stylize", "a.jpg", "-o", "b.png", "--stroke", "nan"],
+        ["stylize", "a.jpg", "-o", "b.png", "--style", "great-wave", "--style", "harvest"],
+        ["stylize", "a.jpg", "-o", "b.png", *["--style", "harvest"] * 3, "--mask", "m.png"],
+        ["stylize", "a.jpg", "-o", "b.png", *["-s", "harvest"] * 2, "--mask", "m.png", "--background", "photo"],
         ["stylize", "a.jpg", "-o", "b.png", "--max-size", "nan"],
         ["stylize", "a.jpg", "-o", "b.png", "--max-size", "inf"],
         ["stylize", "a.jpg", "-o", "b.png", "--style", "no-such-style"],
@@ -244,6 +254,17 @@ def test_unusable_picture_is_exit_status_4_and_one_sentence(data, refused, tmp_p
     assert "a.png" in refused(4, "stylize", "a.png", "-o", "new/b.png", "--style", onnx_style)
 
 
+# release test 13
+def test_smallest_picture_is_painted_and_a_smaller_one_refused_with_the_smallest_size(painted, tmp_path):
+    photo(tmp_path / "a.png", 16, 16)
+    photo(tmp_path / "small.png", 15, 16)
+
+    assert painted("a.png", "-o", "b.png") == (0, "b.png\n", "")
+    status, out, err = painted("small.png", "-o", "c.png")
+    assert (status, out) == (4, "")
+    assert "small.png is 16x15 pixels but at least 16x16 are needed" in err
+
+
 # release test 5
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
 def test_cut_picture_is_exit_status_4_and_one_sentence_from_a_process(suffix, fastnst, tmp_path, onnx_style):
@@ -294,6 +315,23 @@ def test_photo_from_a_phone_comes_out_upright_without_orientation(painted, tmp_p
     with Image.open(tmp_path / "b.jpg") as image:
         assert image.size == (20, 30)
         assert not image.getexif()
+
+
+# release test 17
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_where_a_photo_was_taken_is_not_in_the_painting(suffix, painted, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
+    photo(tmp_path / f"a.{suffix}", 20, 30, exif=exif.tobytes())
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        assert image.getexif().get_ifd(0x8825)
+
+    assert painted(f"a.{suffix}", "-o", f"b.{suffix}")[0] == 0
+    with Image.open(tmp_path / f"b.{suffix}") as image:
+        assert image.size == (20, 30)
+        assert not image.getexif()
+        assert "exif" not in image.info
 
 
 # release test 17
@@ -350,6 +388,45 @@ def test_strength_zero_writes_the_photo(painted, tmp_path):
     assert painted("a.png", "-o", "b.png", "--strength", "0")[0] == 0
     with Image.open(tmp_path / "b.png") as written:
         np.testing.assert_array_equal(np.asarray(written), noise())
+
+
+def test_second_style_is_painted_outside_the_mask(tmp_path, monkeypatch, capsys, onnx_style):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "a.png")
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:10] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    bundled = ["--style", "great-wave-tiny"]
+
+    for name, *options in (
+        ("both.png", "--style", onnx_style, *bundled, "--mask", "mask.png", "--feather", "0"),
+        ("first.png", "--style", onnx_style),
+        ("second.png", *bundled),
+    ):
+        assert main(["stylize", *map(str, options), "a.png", "-o", name]) == 0
+
+    assert capsys.readouterr().out == "both.png\nfirst.png\nsecond.png\n"
+    both, first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("both.png", "first.png", "second.png"))
+    np.testing.assert_array_equal(both[:10], first[:10])
+    np.testing.assert_array_equal(both[10:], second[10:])
+
+
+def test_strokes_and_strength_keep_the_size(painted, tmp_path):
+    photo(tmp_path / "a.png", 61, 97)
+
+    assert painted("a.png", "-o", "b.png", "--stroke", "2", "--strength", "0.5") == (0, "b.png\n", "")
+    assert painted("a.png", "-o", "c.png", "--stroke", "0.5", "--strength-mode", "fade") == (0, "c.png\n", "")
+    for name in ("b.png", "c.png"):
+        with Image.open(tmp_path / name) as written:
+            assert written.size == (97, 61)
+
+
+def test_strokes_too_large_for_the_picture_are_exit_status_4(refused, tmp_path, onnx_style):
+    photo(tmp_path / "a.png")
+
+    assert "choose a smaller --stroke" in refused(
+        4, "stylize", "a.png", "-o", "b.png", "--stroke", "3", "--style", onnx_style
+    )
 
 
 # release test 24
@@ -471,6 +548,29 @@ def test_skip_existing_paints_only_the_rest(painted, tmp_path):
     assert painted("in", "-o", "out", "--skip-existing")[:2] == (0, "out/b.png\n")
     assert painted("in", "-o", "out", "--skip-existing") == (0, "", "")
     assert (tmp_path / "out/a.png").read_bytes() == b"kept"
+
+
+# release test 41
+def test_pictures_that_differ_by_suffix_collide_in_one_format(refused, tmp_path):
+    photo(tmp_path / "in/a.png")
+    photo(tmp_path / "in/a.jpg")
+
+    assert "both become out/a.webp" in refused(
+        2, "stylize", "in", "-o", "out", "--format", "webp", "--style", "missing.onnx"
+    )
+
+
+# release test 41
+def test_names_that_climb_stay_inside_the_output_folder(painted, tmp_path):
+    photo(tmp_path / "x/y/a.png")
+    photo(tmp_path / "b.png")
+    (tmp_path / "x/link").symlink_to(tmp_path)
+
+    status, out, _ = painted("x/y/../../b.png", "x/../x", "x/y/../y/*.png", "-o", "x/out", "--overwrite")[:3]
+
+    assert (status, out) == (2, "")  # a.png is in the folder and matches the pattern
+    assert painted("x/y/../../b.png", "x/../x", "-o", "x/out")[:2] == (0, "x/out/b.png\nx/out/y/a.png\n")
+    assert sorted(map(str, tmp_path.glob("*.png"))) == [str(tmp_path / "b.png")]
 
 
 # release test 41
@@ -701,6 +801,64 @@ def test_progress_elsewhere_than_on_a_terminal_is_plain_lines_on_stderr(painted,
     assert (status, out) == (0, "out/a.png\nout/b.png\n")
     assert err.startswith("painting picture 2/2, ")
     assert "\x1b" not in err
+
+
+def on_terminal(*arguments, cwd, columns=80, **environment):
+    """Run a command on a terminal of so many columns and return what it shows there."""
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "TERM")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastnst", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=end,
+        stderr=end,
+        cwd=cwd,
+        env={**kept, "TERM": "xterm", **environment},
+    )
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # that is how a terminal ends on Linux
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    assert process.wait() == 0
+    return shown.decode()
+
+
+# release test 38
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp_path, onnx_style):
+    photo(tmp_path / "in/a.png")
+    photo(tmp_path / "in/b.png")
+
+    painting = on_terminal("stylize", "in", "-o", "out", "--style", onnx_style, cwd=tmp_path, **environment)
+    help_text = on_terminal("styles", "--help", cwd=tmp_path, **environment)
+
+    assert "\x1b" not in painting + help_text
+    lines = painting.splitlines()
+    assert [line for line in lines if not line.startswith("painting picture ")] == ["out/a.png", "out/b.png"]
+    assert len(lines) > 2
+    assert "Usage: fastnst styles" in help_text
+
+
+# release test 38
+def test_narrow_terminal_cuts_nothing_off(tmp_path, onnx_style):
+    names = [f"out/a-name-far-longer-than-forty-columns-{index}.png" for index in range(2)]
+    for name in names:
+        photo(tmp_path / "in" / Path(name).name)
+
+    painting = on_terminal("stylize", "in", "-o", "out", "--style", onnx_style, cwd=tmp_path, columns=40)
+    help_text = on_terminal("stylize", "--help", cwd=tmp_path, columns=40, NO_COLOR="1")
+
+    for name in names:
+        assert name in painting
+    assert "2/2" in painting
+    assert "…" not in painting + help_text
+    words = help_text.replace("│", " ").split()
+    for flag in ("--preserve-color", "--skip-existing", "--strength-mode"):
+        assert flag in words
+    assert max(map(len, help_text.splitlines())) <= 40
 
 
 def test_quiet_says_nothing(painted, tmp_path):

@@ -269,6 +269,21 @@ def test_limits_are_inclusive():
             decode_picture(data, limits=limits)
 
 
+# release test 14, by the header alone: 50 million pixels need not be decoded to be let in
+@pytest.mark.parametrize(
+    ("width", "height", "fits"),
+    [(10_000, 5_000, True), (10_000, 5_001, False), (16_384, 3_051, True), (16_385, 16, False), (16, 16_385, False)],
+)
+def test_default_limits_are_50_million_pixels_and_16384_a_side(width, height, fits, tmp_path):
+    (tmp_path / "a.png").write_bytes(png_header(width, height))
+
+    if fits:
+        assert read_size(tmp_path / "a.png", Limits()) == (height, width)
+    else:
+        with pytest.raises(InputError, match="at most 50 million and 16384 a side"):
+            read_size(tmp_path / "a.png", Limits())
+
+
 # release test 15
 def test_png_text_that_expands_a_thousandfold_is_an_input_error():
     data = encoded(noise())

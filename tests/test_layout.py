@@ -15,7 +15,7 @@ LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
     **dict.fromkeys(["image", "compose", "layers", "vgg", "inception", "nets", "onnx_file"], 1),
     **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation"], 1),
-    **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles", "graph"], 2),
+    **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles", "tiling", "graph"], 2),
     **dict.fromkeys(["adapter"], 2),
     **dict.fromkeys(["foreign"], 3),
     **dict.fromkeys(["engine", "train", "optimize", "finetune", "dream"], 3),

@@ -1,15 +1,18 @@
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PHOTOS
 from PIL import Image
 
+from fastnst import stylize
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, OutputError, UsageError
-from fastnst.image import Picture
-from fastnst.stylize import Job, Stylizer, plan, run
+from fastnst.image import Picture, read_picture
+from fastnst.stylize import IN_HAND, Job, Stylizer, check_styles, plan, run
 
 OPTIONS = StylizeOptions()
 
@@ -115,7 +118,7 @@ def test_strength_zero_gives_back_the_photo():
 @pytest.mark.parametrize("preserve_color", ["luma", "histogram"])
 def test_colors_are_preserved_before_strength_is_applied(preserve_color):
     def painted(strength):
-        options = StylizeOptions(preserve_color=preserve_color, strength=strength)
+        options = StylizeOptions(preserve_color=preserve_color, strength=strength, strength_mode="fade")
         return np.asarray(Stylizer(negative).stylize(noise(), options)).astype(int)
 
     np.testing.assert_allclose(painted(0.5), (noise() + painted(1.0)) / 2, atol=0.5)  # rounding
@@ -272,6 +275,94 @@ def test_run_raises_what_concerns_every_output(folder):
         list(run(Stylizer(negative), jobs, OPTIONS))
 
 
+def test_run_paints_many_pictures_in_order_as_one_by_one(folder):
+    for index in range(12):
+        Image.fromarray(noise(20 + index, 30)).save(f"in/n{index:02}.png")
+    jobs = plan(["in"], "out", OPTIONS)
+    style = Stylizer.open("great-wave-tiny")
+
+    outcomes = list(run(style, jobs, OPTIONS))
+
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert all(outcome.error is None for outcome in outcomes)
+    for job in jobs:
+        if job.target.suffix == ".png":
+            alone = np.asarray(style.stylize(job.source))
+            np.testing.assert_array_equal(np.asarray(Image.open(job.target)), alone)
+
+
+def test_run_paints_one_picture_at_a_time_and_reads_few_ahead(folder):
+    for index in range(9):
+        Image.fromarray(noise()).save(f"in/n{index}.png")
+    at_once, most = 0, 0
+
+    def engine(images):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        painted = negative(images)
+        at_once -= 1
+        return painted
+
+    style = Stylizer(engine)
+    for done, _ in enumerate(run(style, plan(["in"], "out", OPTIONS), OPTIONS), start=1):
+        assert len(list(Path("out").rglob("*.*"))) <= done + IN_HAND
+
+    assert most == 1
+    assert style.turns.busy > 0
+
+
+def test_run_that_is_given_up_begins_nothing_more(folder):
+    for index in range(20):
+        Image.fromarray(noise()).save(f"in/n{index:02}.png")
+    outcomes = run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS)
+
+    next(outcomes)
+    outcomes.close()
+
+    assert 1 <= len(list(Path("out").rglob("*.*"))) <= 1 + IN_HAND
+
+
+def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=1000))
+    style = Stylizer.open("great-wave-tiny")
+
+    with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 512"):
+        style.stylize("in/b.png")
+
+    assert style.stylize("in/b.png", StylizeOptions(tile=64)).size == Image.open("in/b.png").size
+
+
+def test_pictures_are_painted_in_bands_when_memory_is_short(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    style, rgb = Stylizer.open("great-wave-tiny"), noise(90, 70)
+    whole = np.asarray(style.stylize(rgb)).astype(int)
+    assert "bands" not in caplog.text
+
+    monkeypatch.setattr(stylize, "ALWAYS_WHOLE", 0)
+    monkeypatch.setattr(stylize, "free_memory", lambda: 1 << 20)
+    painted = np.asarray(style.stylize(rgb))
+
+    assert "70x90 pixels take" in caplog.text
+    assert np.abs(painted - whole).max() <= 1
+
+
+def test_memory_does_not_matter_to_a_style_that_has_no_layers(monkeypatch):
+    class Foreign:
+        __call__ = staticmethod(negative)
+
+        @property
+        def tiler(self):
+            raise UsageError("not exported by fastnst")
+
+    monkeypatch.setattr(stylize, "ALWAYS_WHOLE", 0)
+    monkeypatch.setattr(stylize, "free_memory", lambda: 1)
+
+    np.testing.assert_array_equal(np.asarray(Stylizer(Foreign()).stylize(noise())), 255 - noise())
+    with pytest.raises(UsageError, match="not exported"):
+        Stylizer(Foreign()).stylize(noise(), StylizeOptions(tile=64))
+
+
 @pytest.mark.parametrize("format", ["png", "jpg", "webp"])
 def test_standard_output_gets_the_format_that_is_asked_for(format, folder, capfdbinary):
     jobs = [Job(Path("in/a.jpg"), "-")]
@@ -327,6 +418,137 @@ def test_a_mask_follows_a_picture_that_is_scaled_down(tmp_path):
     assert masked.shape == (20, 24, 3)
     assert (masked[:4] == 255).all()
     assert (masked[6:14, 8:16] != 255).any()
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A mask of 20x24 pixels: white above, 40 % in a row, black below."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[:9], mask[9] = 255, 102
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def same(images):
+    return images
+
+
+def test_a_second_style_paints_what_is_outside_the_mask(halves):
+    rgb = noise()
+
+    painted = np.asarray(Stylizer(negative, same).stylize(rgb, StylizeOptions(mask=halves, feather=0)))
+
+    np.testing.assert_array_equal(painted[:9], 255 - rgb[:9])
+    np.testing.assert_array_equal(painted[10:], rgb[10:])
+    np.testing.assert_allclose(painted[9], 0.4 * (255 - rgb[9].astype(float)) + 0.6 * rgb[9], atol=0.51)
+
+
+def test_a_second_style_swaps_with_the_first_where_the_mask_is_inverted(halves):
+    def painted(inside, outside, invert):
+        options = StylizeOptions(mask=halves, invert_mask=invert)
+        return np.asarray(Stylizer(inside, outside).stylize(noise(), options)).astype(int)
+
+    assert np.abs(painted(negative, same, False) - painted(same, negative, True)).max() <= 1
+
+
+def test_a_second_style_is_opened_like_the_first(onnx_style, checkpoint, halves):
+    options = StylizeOptions(mask=halves)
+
+    two = Stylizer.open(onnx_style, outside=checkpoint).stylize(noise(), options)
+
+    one = Stylizer.open(onnx_style).stylize(noise())
+    assert np.abs(np.asarray(two).astype(int) - np.asarray(one)).max() <= 1  # both files hold the same network
+
+
+def test_two_styles_need_a_mask_and_no_background(halves):
+    with pytest.raises(UsageError, match="give one with --mask"):
+        Stylizer(negative, same).stylize(noise())
+    with pytest.raises(UsageError, match="a second style or a --background; leave one out"):
+        Stylizer(negative, same).stylize(noise(), StylizeOptions(mask=halves, background="photo"))
+    with pytest.raises(UsageError, match=r"3 styles are given .* leave out the rest"):
+        check_styles(["a", "b", "c"], StylizeOptions(mask=halves))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strength": 0.4},
+        {"strength": 0.4, "strength_mode": "fade"},
+        {"stroke": 1.25},
+        {"stroke": 0.5, "preserve_color": "luma"},
+        {"preserve_color": "histogram"},
+        {"mask": True},
+        {"mask": True, "background": "photo", "strength": 0.5},
+        {"mask": True, "outside": True},
+    ],
+)
+def test_transparency_is_untouched_by_every_control(options, halves):
+    image, alpha = Image.fromarray(noise()), Image.fromarray(noise(seed=1)[..., 0])
+    image.putalpha(alpha)
+    outside = same if options.pop("outside", False) else None
+    options = {**options, "mask": halves} if "mask" in options else options
+
+    painted = Stylizer(negative, outside).stylize(image, StylizeOptions(**options))
+
+    np.testing.assert_array_equal(np.asarray(painted.getchannel("A")), np.asarray(alpha))
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, (60, 90)),
+        ({"stroke": 2}, (30, 45)),
+        ({"stroke": 3}, (20, 30)),
+        ({"stroke": 0.5}, (120, 180)),
+        ({"strength": 0.9}, (66, 99)),
+        ({"strength": 0.5}, (75, 112)),
+        ({"strength": 0.1}, (75, 112)),
+        ({"strength": 0.5, "strength_mode": "fade"}, (60, 90)),
+        ({"strength": 0.1, "stroke": 0.5}, (120, 180)),  # four times as many pixels at the most
+    ],
+)
+def test_size_at_which_is_painted_follows_strokes_and_strength(options, size):
+    sizes = []
+
+    def engine(images):
+        sizes.append(images.shape[2:])
+        return images
+
+    painted = Stylizer(engine).stylize(noise(60, 90), StylizeOptions(**options))
+
+    assert sizes == [size]
+    assert painted.size == (90, 60)
+
+
+def test_strokes_too_large_for_a_picture_fail_it_only(tmp_path):
+    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 60, 90)]
+    options = StylizeOptions(stroke=3)
+
+    outcomes = list(run(Stylizer(same), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
+
+    assert "would be painted at 8x7" in str(outcomes[0].error)
+    assert outcomes[1].error is None
+
+
+@pytest.mark.parametrize("mode", ["natural", "fade"])
+def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
+    rgb = read_picture(PHOTOS / "castle.jpg", max_size=200).rgb
+    stylizer = Stylizer.open("great-wave")
+    strengths = (0, 0.01, 0.25, 0.5, 0.75, 0.99, 1)
+
+    painted = [
+        np.asarray(stylizer.stylize(rgb, StylizeOptions(strength=strength, strength_mode=mode))).astype(int)
+        for strength in strengths
+    ]
+
+    from_photo = [np.abs(picture - painted[0]).mean() for picture in painted]
+    from_painting = [np.abs(picture - painted[-1]).mean() for picture in painted]
+    np.testing.assert_array_equal(painted[0], rgb)
+    np.testing.assert_array_equal(painted[-1], np.asarray(stylizer.stylize(rgb)))
+    assert from_photo == sorted(from_photo)
+    assert from_painting == sorted(from_painting, reverse=True)
+    assert from_photo[1] < 0.1 * from_photo[-1]
+    assert from_painting[-2] < 0.15 * from_photo[-1]
 
 
 def test_a_mask_of_another_size_fails_its_picture_only(tmp_path):
