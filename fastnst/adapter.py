@@ -103,7 +103,7 @@ class Adapter:
     @property
     def description(self) -> str:
         """How the network is used, and how to say otherwise, in a line."""
-        convention, shape = self.convention, ", ".join(map(str, self.takes.shape))
+        convention, shape = self.convention, ", ".join("?" if side is None else str(side) for side in self.takes.shape)
         gives = "" if convention.gives == convention.takes else f" and gives {_CALLED[convention.gives]}"
         taken = f"{show(self.source)} takes {self.takes.type[7:-1]} ({show(shape)}) {convention.order.upper()} "
         way = {"tile": "is cut into overlapping tiles of that size", "resize": "is scaled to that size and back"}
@@ -162,25 +162,27 @@ class Adapter:
         known_in = told.onnx_input or ("255" if self.takes.type == "tensor(uint8)" else stated)
         known_out = told.onnx_output or ("255" if gives.type == "tensor(uint8)" else stated)
         image = _test_picture(self.size, _TEST_SIZE)
-        finite, best = False, (-np.inf, False, Convention("1", "1"))
+        finite, best = False, (False, -np.inf, Convention("1", "1"))
         for takes in (known_in,) if known_in else ("1", "255", "signed", "imagenet"):
-            if takes == "signed" and best[1]:
-                break  # 0..1 or 0..255 will do
+            if takes == "signed" and best[0] and best[2].takes == best[2].gives:
+                break  # a network that takes and gives 0..1, or 0..255, needs no further guess
             raw = self._run(image, Convention(takes, takes, order))
             self._check_size(raw, image)
             if not np.isfinite(raw).all():
                 continue
             finite = True
-            for gives_values in (known_out,) if known_out else _SCALES:
-                convention = Convention(takes, gives_values, order)
-                score, plausible = judge(convention.read(raw)[..., : image.shape[2], : image.shape[3]], image)
-                # Most networks take what they give; and a better score must be seen, not computed.
-                score = round(score + 0.1 * (takes == gives_values), 3)
-                if (plausible, score) > (best[1], best[0]):
-                    best = score, plausible, convention
+            found = (False, -np.inf, Convention(takes, takes, order))
+            for values in (known_out,) if known_out else _SCALES:
+                convention = Convention(takes, values, order)
+                painted = convention.read(raw)[..., : image.shape[2], : image.shape[3]]
+                found = max(found, (*judge(painted, image), convention), key=lambda one: one[:2])
+            plausible, score, convention = found
+            # Most networks take what they give. A better score must be one that is seen, not one of rounding.
+            score = round(score + 0.1 * (convention.takes == convention.gives), 3)
+            best = max(best, (plausible, score, convention), key=lambda one: one[:2])
         if not finite:
             raise ModelError(f"{show(self.source)} paints a test picture without finite values; it may be damaged")
-        if not best[1] and not (told.onnx_input and told.onnx_output):
+        if not best[0] and not (told.onnx_input and told.onnx_output):
             raise ModelError(
                 f"{show(self.source)} makes no picture of a test picture, in whichever values; "
                 "if it is a style, say them with --onnx-input and --onnx-output"
@@ -201,16 +203,17 @@ class Adapter:
         raise failure or AssertionError
 
 
-def judge(painted: Array, image: Array) -> tuple[float, bool]:
-    """How much this looks like a painting of an image, both (1, 3, H, W) RGB 0..1, and whether it can be one at all.
+def judge(painted: Array, image: Array) -> tuple[bool, float]:
+    """Whether this can be a painting of an image at all, both (1, 3, H, W) RGB 0..1, and how much it looks like one.
 
     A painting has contrast, hardly leaves the range, and is bright where the image is.
     """
     clipped = np.clip(painted, 0, 1)
-    beyond, deviation = float(np.abs(painted - clipped).mean()), float(clipped.std())
+    beyond, deviation = float(np.abs(painted - clipped).mean()), float(clipped.std((2, 3)).mean())
     coarse = [_scaled(part.mean(1, keepdims=True), 16, 16).ravel() for part in (clipped, image)]
-    likeness = float(np.asarray(np.corrcoef(coarse))[0, 1]) if min(part.std() for part in coarse) > 1e-3 else 0.0
-    return deviation - 2 * beyond + 0.2 * likeness, beyond <= _PLAUSIBLE[0] and deviation >= _PLAUSIBLE[1]
+    a, b = (part - part.mean() for part in coarse)
+    likeness = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-9))
+    return beyond <= _PLAUSIBLE[0] and deviation >= _PLAUSIBLE[1], deviation - 3 * beyond + 0.2 * likeness
 
 
 def tiled(paint: Callable[[Array], Array], image: Array, size: tuple[int, int]) -> Array:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_onnx_file import IMAGE, external, model, save
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
-from fastnst.config import ExportOptions
+from fastnst.config import ExportOptions, OnnxOptions
 from fastnst.engine import OnnxEngine, TorchEngine, mixed, open_engine
 from fastnst.errors import ModelError, UnsafeModelError, UsageError
 from fastnst.export import export
@@ -156,8 +156,14 @@ def test_an_engine_that_does_not_fit_the_file_is_a_usage_error(checkpoint, onnx_
         open_engine(checkpoint, "onnx")
 
 
+def ours(content: onnx.ModelProto) -> onnx.ModelProto:
+    """A model as one that fastnst exported, of which nothing is guessed."""
+    helper.set_model_props(content, {"fastnst": "{}"})
+    return content
+
+
 def test_a_file_of_8_bit_pixels_is_run_with_rounding(tmp_path):
-    engine = OnnxEngine(save(tmp_path / "a.onnx", typed(TensorProto.UINT8, ["N", "H", "W", 3])), "cpu")
+    engine = OnnxEngine(save(tmp_path / "a.onnx", ours(typed(TensorProto.UINT8, ["N", "H", "W", 3]))), "cpu")
     image = noise(20, 30)
 
     painted = engine(image)
@@ -248,6 +254,25 @@ def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
     ],
     ids=["int", "uint8 planes", "fixed size", "one channel", "three dimensions", "text out", "uint8 out"],
 )
+def test_an_exported_style_that_is_no_longer_one_is_refused(tmp_path, content, reason):
+    with pytest.raises(ModelError, match=reason):
+        OnnxEngine(save(tmp_path / "a.onnx", ours(content)), "cpu")
+
+
+# release test 51
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (typed(TensorProto.INT64, IMAGE), "takes tensor.int64. but a style takes a picture as float"),
+        (typed(TensorProto.STRING, IMAGE), "takes tensor.string. but a style takes a picture as float"),
+        (typed(TensorProto.FLOAT, ["N", 1, "H", "W"]), "takes .'N', 1, 'H', 'W'. but a style takes a picture"),
+        (typed(TensorProto.FLOAT, ["N", 3, "H"]), "but a style takes a picture"),
+        (typed(TensorProto.FLOAT, [1, 3, 8, 8]), "takes pictures of 8x8 only"),
+        (typed(TensorProto.FLOAT, [1, 3, 100_000, 100_000]), "takes pictures of 100000x100000 only"),
+        (typed(TensorProto.FLOAT, IMAGE, cast=TensorProto.STRING), "gives tensor.string. but a style gives a picture"),
+    ],
+    ids=["int", "text", "one channel", "three dimensions", "too small", "too large", "text out"],
+)
 def test_a_network_that_does_not_take_and_return_a_picture_is_refused(tmp_path, content, reason):
     with pytest.raises(ModelError, match=reason):
         OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
@@ -277,24 +302,42 @@ def test_a_network_that_paints_no_numbers_is_refused(tmp_path, value):
     weight = numpy_helper.from_array(np.array([value], np.float32), "weight")
     content = model(helper.make_node("Mul", ["image", "weight"], ["stylized"]), weights=(weight,))
 
-    with pytest.raises(ModelError, match="without finite values"):
-        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+    for style in (content, ours(content)):
+        with pytest.raises(ModelError, match="without finite values"):
+            OnnxEngine(save(tmp_path / "a.onnx", style), "cpu")
 
 
 # release test 51
 def test_a_network_that_paints_another_size_is_refused(tmp_path):
     content = model(helper.make_node("Transpose", ["image"], ["stylized"], perm=[0, 1, 3, 2]))
 
-    with pytest.raises(ModelError, match="of another size"):
-        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+    for style in (content, ours(content)):
+        with pytest.raises(ModelError, match="of another size"):
+            OnnxEngine(save(tmp_path / "a.onnx", style), "cpu")
 
 
 def test_a_network_that_fails_while_running_is_refused(tmp_path):
     shape = numpy_helper.from_array(np.array([1, 3, 5, 5]), "shape")
     content = model(helper.make_node("Reshape", ["image", "shape"], ["stylized"]), weights=(shape,))
 
-    with pytest.raises(ModelError, match="does not paint a test picture"):
-        OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
+    for style in (content, ours(content)):
+        with pytest.raises(ModelError, match="does not paint a test picture"):
+            OnnxEngine(save(tmp_path / "a.onnx", style), "cpu")
+
+
+# release test 51
+def test_a_network_of_another_project_that_cannot_be_a_style_exits_4(fastnst, tmp_path):
+    style = save(tmp_path / "a.onnx", typed(TensorProto.INT64, IMAGE))
+
+    done = fastnst("stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style)
+
+    assert (done.returncode, done.stderr.count(b"\n"), (tmp_path / "out.png").exists()) == (4, 1, False)
+
+
+def test_options_for_styles_of_other_projects_are_refused_for_ours(checkpoint, onnx_style):
+    for style in (checkpoint, onnx_style):
+        with pytest.raises(UsageError, match=r"are for \.onnx styles of other projects"):
+            open_engine(style, device="cpu", options=OnnxOptions(onnx_input="255"))
 
 
 def test_an_onnx_style_paints_where_the_training_packages_are_missing(onnx_style, tmp_path):

@@ -439,6 +439,17 @@ def test_an_imported_network_is_exported_and_paints_the_same(originals, family, 
     assert describe(exported)["origin"]["family"] == family
 
 
+@pytest.mark.parametrize("family", MAKERS)
+def test_an_imported_network_paints_the_same_in_bands(originals, family):
+    net, _, checkpoint = originals(family)
+    image = photo(61, 83)
+    rgb = np.rint(image[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+
+    painted = TorchEngine(checkpoint, "cpu").tiler.paint(rgb, 32) / 255
+
+    np.testing.assert_allclose(painted.transpose(2, 0, 1)[None], painted_by(family, net, image), rtol=0, atol=GREY)
+
+
 @pytest.mark.parametrize("photograph", sorted(path.name for path in PHOTOS.glob("*.jpg"))[:4])
 def test_a_wide_network_paints_real_photographs_as_the_original(tmp_path, photograph):
     net = wide(Examples(widths=(32, 64, 128)))
