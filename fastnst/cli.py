@@ -28,6 +28,7 @@ from fastnst.config import (
     FeatureOptions,
     FilterOptions,
     FinetuneConfig,
+    FormsBenchmark,
     ImportOptions,
     OnnxOptions,
     OptimizeConfig,
@@ -604,6 +605,25 @@ def benchmark_stylize(
     return _compare(partial(time_painting, options), (options.rounds + 1) * len(options.size), as_json, talk)
 
 
+@benchmark.command(name="forms")
+def benchmark_forms(
+    options: FormsBenchmark = FormsBenchmark(),  # noqa: B008
+    *,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Time ways to write a network as ONNX, on the processor, against torch.onnx.export as it comes, taking turns.
+
+    Parameters
+    ----------
+    as_json:
+        print everything as JSON
+    """
+    from fastnst.benchmark import benchmark_forms as time_forms
+
+    return _compare(partial(time_forms, options), (options.rounds + 1) * len(options.size), as_json, talk)
+
+
 def _compare(time: "Callable[[OnRound], Sequence[Comparison]]", rounds: int, as_json: bool, talk: Talk) -> int:
     talk.start()
     from fastnst.progress import Progress
@@ -622,12 +642,26 @@ def _print_comparisons(found: "Sequence[Comparison]", as_json: bool) -> None:
         print(_inline({name: value for name, value in comparison.setting.items() if name != "networks"}))
         for preset, size in comparison.setting.get("networks", {}).items():
             print(f"  {preset}: {size['parameters']:,} parameters, {size['multiply_adds'] / 1e9:.3g} G multiply-adds")
-        for speed in comparison.speeds:
-            spread = f"({speed.fastest:.4f} to {speed.slowest:.4f})"
-            print(f"  {speed.name:<16} {speed.seconds:9.4f} s {spread}, {speed.images_per_second:.2f} images/s")
-        for ratio in comparison.ratios:
-            spread = f"({ratio.lowest:.2f} to {ratio.highest:.2f})"
-            print(f"  {ratio.name} is {ratio.median:.2f} times as fast as {ratio.reference} {spread}")
+        references = list(dict.fromkeys(ratio.reference for ratio in comparison.ratios))
+        columns = {
+            "": lambda speed: speed.name,
+            "seconds": lambda speed: f"{speed.seconds:.4f}",
+            "fastest": lambda speed: f"{speed.fastest:.4f}",
+            "slowest": lambda speed: f"{speed.slowest:.4f}",
+            "images/s": lambda speed: f"{speed.images_per_second:.2f}",
+            "peak memory": lambda speed: "" if speed.peak_memory is None else f"{speed.peak_memory / 1e6:.0f} MB",
+            "grey levels off": lambda speed: "" if speed.grey_levels is None else f"{speed.grey_levels:.4f}",
+        }
+        cells = {name: [cell(speed) for speed in comparison.speeds] for name, cell in columns.items()}
+        spread = {
+            (ratio.name, ratio.reference): f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+            for ratio in comparison.ratios
+        }
+        for reference in references:
+            ratios = [spread.get((speed.name, reference), "") for speed in comparison.speeds]
+            cells[f"times as fast as {reference}"] = ratios
+        shown = [name for name, values in cells.items() if any(values)]
+        _print_table(shown, list(zip(*(cells[name] for name in shown), strict=True)))
 
 
 def _inline(value: Any) -> str:

@@ -496,6 +496,24 @@ class StylizeBenchmark:
         check_range("rounds", self.rounds, 1)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FormsBenchmark:
+    """What is timed by `fastnst benchmark forms`."""
+
+    size: tuple[int, ...] = (512, 1024)
+    """sides of the square pictures to paint, pixels"""
+    preset: Preset = "base"
+    """network to paint with"""
+    rounds: int = 7
+    """how often everything is timed, after one round to warm up"""
+
+    def __post_init__(self) -> None:
+        for size in self.size:
+            check_range("size", size, 16, 16_384)
+        check_range("rounds", self.rounds, 1)
+
+
 def _names(values: str | Sequence[str]) -> tuple[str, ...]:
     """Layers may be given as one text with commas between them, too."""
     listed = values.split(",") if isinstance(values, str) else values

@@ -1,6 +1,7 @@
 """A style network as an ONNX graph, written without torch or onnx; `nets.py` says what each step is for."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def build(
     opset: int = 18,
     uint8: bool = False,
     half: bool = False,
+    last: Literal["phases", "blocks", "pixels"] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """A network as an ONNX file: `image` (N, 3, H, W) float32 RGB 0..1 -> `stylized`, the same, for any N, H and W.
@@ -28,7 +30,9 @@ def build(
     too, and casts where a processor cannot compute in float16.
 
     `weights` are float32 under the names of a checkpoint; so are the file's constants that `read_weights` reads back.
-    UsageError names those that are missing or of another shape.
+    `last` is how the last layer is computed, by default the fastest way that the network allows.
+
+    Raises UsageError for weights that are missing or of another shape, and for a last layer that is impossible.
     """
     check_weights(config, weights)
     graph = OnnxGraph(opset, half)
@@ -40,22 +44,27 @@ def build(
         image = graph.add("Div", image, graph.constant(np.float32(255)))
     x = begin(graph, config, image, size)
     x = graph.add("Cast", x, to=FLOAT16) if half else x
-    *plan, last = layers(config)
-    blocks = last.upsample is None and bool(plan[-1].upsample)
-    phases = blocks and last.kernel % 4 == 1 and not plan[-1].shifted
+    *plan, paint = layers(config)
+    allowed = ["pixels"]
+    if paint.upsample is None and plan and plan[-1].upsample:
+        allowed.append("blocks")
+        if paint.kernel % 4 == 1 and paint.kernel > 1 and not plan[-1].shifted:
+            allowed.append("phases")
+    last = last or allowed[-1]
+    if last not in allowed:
+        raise UsageError(f"this network's last layer cannot be computed as {last}; only as {' or '.join(allowed)}")
     before = ""
     for layer in plan:
         if layer.name.endswith("first.conv"):
             before = x
-        pixels = layer is not plan[-1] or not phases
+        pixels = layer is not plan[-1] or last != "phases"
         y = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), pixels=pixels)
         y = normalize(graph, layer.norm or "", y, weights, config.epsilon, pixels=pixels)
         if layer.adds is not None:
             y = add_skip(graph, layer, before, y)
         x = graph.add("Relu", y) if layer.relu else y
-    paint = paint_phases if phases else paint_blocks if blocks else paint_pixels
-    x = paint(graph, last, weights, x)
-    x = finish(graph, config, last, weights, x, size)
+    x = {"phases": paint_phases, "blocks": paint_blocks, "pixels": paint_pixels}[last](graph, paint, weights, x)
+    x = finish(graph, config, paint, weights, x, size)
     zero, one = graph.constant(np.float32(0)), graph.constant(np.float32(1))
     x = graph.add("Clip", x, zero, one, name="" if uint8 else "stylized")
     if uint8:

@@ -1,16 +1,35 @@
 import json
+import sys
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from conftest import PHOTOS
+from onnx import helper
 from torch import nn
 
-from fastnst.benchmark import benchmark_stylize, benchmark_train, multiply_adds, plain_net, ratio, speeds, take_turns
+from fastnst.benchmark import (
+    FORMS,
+    benchmark_forms,
+    benchmark_stylize,
+    benchmark_train,
+    forms,
+    multiply_adds,
+    plain_net,
+    ratio,
+    speeds,
+    take_turns,
+)
 from fastnst.cli import main
-from fastnst.config import StylizeBenchmark, TrainBenchmark
+from fastnst.config import FormsBenchmark, StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
-from fastnst.layers import PRESETS
+from fastnst.layers import PRESETS, NetConfig
+from fastnst.memory import peak_memory
 from fastnst.nets import TransformerNet
+
+NARROW = NetConfig(channels=(8, 8, 16), blocks=1)
 
 
 def test_works_take_turns_and_the_first_round_does_not_count():
@@ -38,6 +57,8 @@ def test_speeds_and_ratios_are_medians_over_the_rounds():
         "fastest": 3.0,
         "slowest": 8.0,
         "images_per_second": 0.5,
+        "peak_memory": None,
+        "grey_levels": None,
     }
     assert vars(ratio(times, "ours", "plain")) == {
         "name": "ours",
@@ -70,7 +91,7 @@ def test_plain_network_is_as_large_and_paints_as_large(preset):
     assert {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d)} == {nn.InstanceNorm2d}
 
 
-@pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark])
+@pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark, FormsBenchmark])
 def test_no_rounds_are_wrong_usage(kind):
     with pytest.raises(UsageError, match="--rounds is 0 but must be at least 1"):
         kind(rounds=0)
@@ -113,13 +134,67 @@ def test_painting_is_compared_in_both_engines():
     sizes = found.setting["networks"]
     assert sizes["tiny"]["parameters"] < sizes["base"]["parameters"]
     assert sizes["tiny"]["multiply_adds"] < sizes["base"]["multiply_adds"]
+    memory = {speed.name: speed.peak_memory for speed in found.speeds}
+    if sys.platform == "linux":
+        # torch alone is larger than all that ONNX Runtime needs for so small a picture
+        assert 20e6 < memory["tiny onnx"] < memory["tiny torch"] < 20e9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the peak that Linux keeps of a process")
+def test_memory_is_that_of_the_process_that_paints(onnx_style, tmp_path):
+    mine = np.ones(60_000_000)  # 480 MB, which are none of its business
+
+    small, large = peak_memory(onnx_style, 32), peak_memory(onnx_style, 1024)
+
+    assert mine.size
+    assert small is not None
+    assert large is not None
+    # at least eight channels at full resolution
+    assert 20e6 < small < 400e6
+    assert large > small + 8 * 1024 * 1024 * 4
+    assert peak_memory(tmp_path / "missing.onnx", 32) is None
+
+
+def test_forms_are_compared_with_a_plain_export():
+    (found,) = benchmark_forms(FormsBenchmark(preset="tiny", size=(32,), rounds=1))
+
+    names = [speed.name for speed in found.speeds]
+    assert names == ["torch.onnx.export", "fastnst export", *FORMS]
+    assert all(speed.grey_levels is not None and speed.grey_levels < 0.1 for speed in found.speeds)
+    assert [(one.name, one.reference) for one in found.ratios] == [(name, names[0]) for name in names[1:]]
+
+
+def test_all_forms_paint_the_same():
+    torch.manual_seed(0)
+    net = TransformerNet(NARROW)
+    image = np.random.default_rng(0).random((2, 3, 33, 50), dtype=np.float32)
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(image)).clamp(0, 1).numpy()
+
+    for name, data in forms(net).items():
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"image": image})[0], expected, atol=1e-4, err_msg=name)
+
+
+def test_forms_really_differ():
+    found = {name: onnx.load_model_from_string(data) for name, data in forms(TransformerNet(NARROW)).items()}
+    used = {name: {node.op_type for node in model.graph.node} for name, model in found.items()}
+
+    for name, (operator, _) in FORMS.items():
+        assert operator in used["fastnst export"]
+        assert operator not in used[name] or operator == "Pad"  # repeated edges stay
+    assert len({model.SerializeToString() for model in found.values()}) == len(found) == len(FORMS) + 3
+    pads = [node for node in found["reflection as Slice, Concat"].graph.node if node.op_type == "Pad"]
+    assert all(helper.get_node_attr_value(node, "mode") != b"reflect" for node in pads)
 
 
 def test_command_prints_numbers_or_json(capsys):
     quick = ["benchmark", "train", "--size", "32", "--batch-size", "1", "--rounds", "1", "--device", "cpu", "-q"]
 
     assert main(quick) == 0
-    assert "fastnst base is " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fastnst base" in printed
+    assert "times as fast as plain base" in printed
     assert main([*quick, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert set(found) == {"speeds", "ratios", "setting"}

@@ -122,6 +122,27 @@ def test_a_missing_or_misshapen_weight_is_named():
         read_weights(CONFIGS["half"], build(CONFIGS["paper"], weights))
 
 
+@pytest.mark.parametrize("last", ["phases", "blocks", "pixels"])
+@pytest.mark.parametrize("kernel", [5, 9, 13])
+def test_the_last_layer_paints_the_same_however_it_is_computed(kernel, last):
+    config = NetConfig(channels=(4, 8), blocks=0, kernels=(3, kernel))
+    net, weights = network(config)
+    run = session(build(config, weights, last=last))
+
+    for size in ((1, 3, 16, 16), (1, 3, 17, 30)):
+        image = np.random.default_rng(0).random(size, dtype=np.float32)
+        with torch.inference_mode():
+            expected = net(torch.from_numpy(image)).clamp(0, 1).numpy()
+        np.testing.assert_allclose(run.run(None, {"image": image})[0], expected, atol=1e-4)
+
+
+def test_a_last_layer_that_a_network_does_not_allow_is_refused():
+    _, weights = network(CONFIGS["half"])
+
+    with pytest.raises(UsageError, match="cannot be computed as blocks; only as pixels"):
+        build(CONFIGS["half"], weights, last="blocks")
+
+
 def test_a_single_layer_is_a_graph_of_its_own():
     layer = next(layer for layer in layers(CONFIGS["paper"]) if layer.upsample)
     _, weights = network(CONFIGS["paper"])

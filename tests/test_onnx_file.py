@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from test_checkpoint import mutate
 
 from fastnst.errors import FastnstError, InputError, ModelError, UnsafeModelError
-from fastnst.onnx_file import LARGEST, OnnxGraph, read_onnx, read_tensors
+from fastnst.onnx_file import LARGEST, OnnxGraph, read_onnx, read_signature, read_tensors
 
 IMAGE = ["N", 3, "H", "W"]
 
@@ -301,3 +301,25 @@ def test_two_constants_of_one_name_cannot_be_written():
 
     with pytest.raises(ValueError, match="two constants are called 'a'"):
         graph.constant([2.0], "a")
+
+
+def test_a_signature_is_read_with_free_and_fixed_sides():
+    content = model(weights=(numpy_helper.from_array(np.zeros(3, np.float32), "weight"),))
+    # Old files list their constants among the inputs.
+    content.graph.input.append(helper.make_tensor_value_info("weight", TensorProto.FLOAT, [3]))
+    content.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, [1, None, "W"]))
+    content.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, []))
+
+    inputs, outputs = read_signature(content.SerializeToString())
+
+    assert inputs == {"image": "float32 (N, 3, H, W)", "mask": "bool (1, ?, W)", "text": "type 8 ()"}
+    assert outputs == {"stylized": "float32 (N, 3, H, W)"}
+
+
+def test_signatures_of_300_mutations_are_read_or_raise_our_errors():
+    chance = random.Random(3)
+    data = model().SerializeToString()
+
+    for _ in range(300):
+        with suppress(FastnstError):
+            read_signature(bytes(mutate(data, chance, len(data))))
