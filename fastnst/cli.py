@@ -46,7 +46,7 @@ from fastnst.errors import DivergedError, FastnstError, InputError, Interrupted,
 from fastnst.files import is_folder, show
 
 if TYPE_CHECKING:
-    from fastnst.benchmark import Comparison, OnRound
+    from fastnst.benchmark import Comparison, OnRound, Speed
     from fastnst.evaluate import Equivalent, Evaluation
     from fastnst.finetune import EpochReport, Finetuned
     from fastnst.optimize import OnStep, OptimizeReport
@@ -643,7 +643,7 @@ def _print_comparisons(found: "Sequence[Comparison]", as_json: bool) -> None:
         for preset, size in comparison.setting.get("networks", {}).items():
             print(f"  {preset}: {size['parameters']:,} parameters, {size['multiply_adds'] / 1e9:.3g} G multiply-adds")
         references = list(dict.fromkeys(ratio.reference for ratio in comparison.ratios))
-        columns = {
+        columns: dict[str, Callable[[Speed], str]] = {
             "": lambda speed: speed.name,
             "seconds": lambda speed: f"{speed.seconds:.4f}",
             "fastest": lambda speed: f"{speed.fastest:.4f}",

@@ -50,20 +50,20 @@ def build(
         allowed.append("blocks")
         if paint.kernel % 4 == 1 and paint.kernel > 1 and not plan[-1].shifted:
             allowed.append("phases")
-    last = last or allowed[-1]
-    if last not in allowed:
-        raise UsageError(f"this network's last layer cannot be computed as {last}; only as {' or '.join(allowed)}")
+    chosen: str = last or allowed[-1]
+    if chosen not in allowed:
+        raise UsageError(f"this network's last layer cannot be computed as {chosen}; only as {' or '.join(allowed)}")
     before = ""
     for layer in plan:
         if layer.name.endswith("first.conv"):
             before = x
-        pixels = layer is not plan[-1] or last != "phases"
+        pixels = layer is not plan[-1] or chosen != "phases"
         y = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), pixels=pixels)
         y = normalize(graph, layer.norm or "", y, weights, config.epsilon, pixels=pixels)
         if layer.adds is not None:
             y = add_skip(graph, layer, before, y)
         x = graph.add("Relu", y) if layer.relu else y
-    x = {"phases": paint_phases, "blocks": paint_blocks, "pixels": paint_pixels}[last](graph, paint, weights, x)
+    x = {"phases": paint_phases, "blocks": paint_blocks, "pixels": paint_pixels}[chosen](graph, paint, weights, x)
     x = finish(graph, config, paint, weights, x, size)
     zero, one = graph.constant(np.float32(0)), graph.constant(np.float32(1))
     x = graph.add("Clip", x, zero, one, name="" if uint8 else "stylized")
