@@ -150,6 +150,8 @@ class TrainConfig(TrainOptions):
     """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
+    steadiness: float = 0.0
+    """weight of a penalty for strokes that boil in a clip, 0 is off; 10 makes a style for video"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""
@@ -177,6 +179,7 @@ class TrainConfig(TrainOptions):
         check_range("style_size", self.style_size, 32, 8192)
         for weight in ("content_weight", "style_weight", "tv_weight"):
             check_range(weight, getattr(self, weight), 0)
+        check_range("steadiness", self.steadiness, 0)
         check_range("save_every", self.save_every, 1)
         check_range("preview_every", self.preview_every, 1)
         if self.output.suffix != ".safetensors":

@@ -171,7 +171,7 @@ def test_on_step_sees_what_metrics_hold(configure, output):
 
     train(configure(output, steps=3), reports.append)
 
-    assert [vars(report) for report in reports] == metrics(output)
+    assert [report.to_json() for report in reports] == metrics(output)
 
 
 def test_tensorboard_shows_losses_and_previews(finished):
