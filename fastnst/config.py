@@ -307,14 +307,34 @@ class StylizeOptions(MaskOptions):
     """stop at the first picture that fails"""
     allow_truncated: bool = False
     """paint what is left of a file that was cut off"""
-    frames: Literal["first", "reject"] = "first"
-    """animations: paint the first frame, or refuse them"""
+    frames: Literal["first", "all", "reject"] = "first"
+    """animations: paint the first frame, all of them into a .png or .webp as they are into a .gif, or refuse them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("max_size", self.max_size, 16, 16_384)
         check_range("strength", self.strength, 0, 1)
         check_range("quality", self.quality, 1, 100)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """Which part of a video or an animation is painted, and how."""
+
+    start: float | None = None
+    """second of a clip to begin with"""
+    end: float | None = None
+    """second of a clip to end with"""
+    batch_size: int = 1
+    """frames of a clip painted at once: more are faster on a GPU, and need more memory"""
+
+    def __post_init__(self) -> None:
+        check_range("start", self.start, 0)
+        check_range("end", self.end, 0, above=True)
+        check_range("batch_size", self.batch_size, 1, 256)
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError(f"--end is {self.end:g} but must be more than --start, {self.start:g}")
 
 
 @Parameter(name="*")
@@ -334,7 +354,7 @@ class EvaluateOptions:
     """On what and with which loss styles are evaluated; None is what a style was trained with."""
 
     content: Path
-    """folder of photographs to paint, searched recursively"""
+    """folder of photographs to paint, searched recursively, or a clip, of which frames are taken"""
     painting: Path = Path("examples/paintings")
     """the painting that was learned, or the folder where it lies under the name it had in training"""
     size: int = 256
@@ -345,6 +365,8 @@ class EvaluateOptions:
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: int = 300
     """L-BFGS iterations before that is given up"""
+    temporal: bool = False
+    """how much the strokes boil in a pan over each photo: flicker in grey levels, temporal as a multiple of the clip's"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of L-BFGS's convolutions; auto is bf16 where the hardware has it; losses are scored in float32"""
     loss: Literal["relative", "paper"] | None = None
@@ -368,7 +390,7 @@ class EvaluateOptions:
     device: Device = "auto"
     """where to paint and to optimize"""
     seed: int = 0
-    """seed of the noise"""
+    """seed of the noise, and of the pans"""
 
     def __post_init__(self) -> None:
         _take_paths(self, "content", "painting")

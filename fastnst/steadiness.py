@@ -4,7 +4,7 @@ A still picture that is moved by a known amount shows everything: the painting s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,12 +117,7 @@ def _shifted(images: Tensor, motion: tuple[float, float], times: float) -> Tenso
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2).double()
     across, down = torch.fft.rfftfreq(2 * width).to(images.device), torch.fft.fftfreq(2 * height).to(images.device)
     phase = 2 * math.pi * times * (motion[0] * across + motion[1] * down[:, None]).double()
-    moved = torch.fft.irfft2(torch.fft.rfft2(mirrored) * torch.polar(torch.ones_like(phase), phase), mirrored.shape[-2:])
+    moved = torch.fft.irfft2(
+        torch.fft.rfft2(mirrored) * torch.polar(torch.ones_like(phase), phase), mirrored.shape[-2:]
+    )
     return moved[..., :height, :width].to(images)
-
-
-def boiling(paint: Callable[[Tensor], Tensor], photo: Tensor, seed: int) -> tuple[float, float]:
-    """Unsteadiness of a pan over a photo (1, 3, H, W) 0..1 as it is and as it is painted, frame by frame."""
-    pan = Pan.over(photo, seed)
-    painted = torch.cat([paint(frame[None]) for frame in pan.frames])
-    return pan.unsteadiness(pan.frames), pan.unsteadiness(painted)

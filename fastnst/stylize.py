@@ -20,6 +20,7 @@ from fastnst.files import check_output, is_folder, show, write_bytes, write_stdo
 from fastnst.image import (
     SUFFIXES,
     Picture,
+    Pixels,
     decode_picture,
     encode_picture,
     from_pil,
@@ -56,10 +57,19 @@ class Stylizer:
 
     def paint(self, picture: Picture, options: StylizeOptions | None = None) -> Picture:
         """Paint a decoded picture."""
+        return self.paint_many([picture], options)[0]
+
+    def paint_many(self, pictures: Sequence[Picture], options: StylizeOptions | None = None) -> list[Picture]:
+        """Paint pictures of one size at once, such as frames of a clip."""
         options = options or StylizeOptions()
         if options.max_size is not None:
-            picture = shrink(picture, options.max_size)
-        painted = to_pixels(self.engine(to_array(picture.rgb)))
+            pictures = [shrink(picture, options.max_size) for picture in pictures]
+        painted = self.engine(np.concatenate([to_array(picture.rgb) for picture in pictures]))
+        return [
+            self._finish(picture, to_pixels(pixels), options) for picture, pixels in zip(pictures, painted, strict=True)
+        ]
+
+    def _finish(self, picture: Picture, painted: Pixels, options: StylizeOptions) -> Picture:
         if options.preserve_color == "luma":
             painted = keep_luma_colors(picture.rgb, painted)
         elif options.preserve_color == "histogram":

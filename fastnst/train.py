@@ -333,9 +333,7 @@ class TrainingRun:
         shares = [self.loss.measure(target) * (len(part) / count) for part, target in zip(parts, targets, strict=True)]
         return targets, torch.stack(shares).sum(0)
 
-    def _accumulate(
-        self, parts: Sequence[Tensor], targets: Sequence[dict[str, Tensor] | None], step: int
-    ) -> Tensor:
+    def _accumulate(self, parts: Sequence[Tensor], targets: Sequence[dict[str, Tensor] | None], step: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         count = sum(map(len, parts))
         position = (step * self.ranks.count + self.ranks.rank) * self.config.batch_size  # of the next part's first
