@@ -6,17 +6,17 @@ playlist, script or address that a file or its name might hold is ever followed.
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from fastnst.animation import Frame, Writer, animation_writer
-from fastnst.errors import FastnstError, InputError
+from fastnst.errors import FastnstError, InputError, OutputError
 from fastnst.files import show
 from fastnst.image import Limits, Picture, Pixels, check_size, open_animation, open_regular, read_frame
 
@@ -52,23 +52,6 @@ class Sound:
     offset: Fraction
 
 
-class Reader(Protocol):
-    """A clip that is being read; iterating gives its frames, and the sound between them, once."""
-
-    frames: int  # about how many there are
-    rate: Fraction | None  # frames a second, if it is a video
-    time_base: Fraction  # all times are multiples of that
-    aspect: Fraction  # of width to height of a pixel
-    transparent: bool  # whether frames may have transparency
-    loop: int | None  # how often an animation repeats: 0 is forever, None not at all
-    sounds: list[Any]  # streams of it
-    problem: str | None  # once everything is read: what was missing or damaged
-
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
-    def __iter__(self) -> Iterator[Frame | Sound]: ...
-
-
 def is_video(data: bytes) -> str | None:
     """FFmpeg's name of the container format that begins with these 16 bytes, or None."""
     if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS:
@@ -79,23 +62,16 @@ def is_video(data: bytes) -> str | None:
     return None
 
 
-def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
-    """Open a video or an animation (a picture is one frame), to be read between two times in seconds.
-
-    Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
-    a video without PyAV.
-    """
-    with open_regular(path) as file:
-        container = is_video(file.read(16))
-    times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
-    return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
-
-
 class VideoReader:
-    """A video, its frames upright and in sRGB, with its sound."""
+    """A video, its frames upright and in sRGB, with its sound; iterating gives both in the order of the file, once.
+
+    `rate` is frames a second, all times are multiples of `time_base`, `aspect` is the width of a pixel over its height.
+    `loop` is how often an animation of it repeats: 0 is forever, None not at all. Once everything is read, `problem`
+    says what was missing or damaged, if anything.
+    """
 
     transparent = False
-    loop = 0
+    loop: int | None = 0
 
     def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         import av
@@ -115,7 +91,7 @@ class VideoReader:
                 raise self._damaged(error) from error
             self.stream = self._find_pictures()
             self.sounds = list(self.container.streams.audio)
-            self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+            self.rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
             # Matroska rounds to milliseconds, from which the true times of a steady rate can be told.
             fine = Fraction(1, math.lcm(self.stream.time_base.denominator, self.rate.numerator))
             self.rounded = self.stream.time_base == Fraction(1, 1000) and fine >= Fraction(1, 1_000_000)
@@ -216,7 +192,8 @@ class VideoReader:
                 seen = max(seen, at + (packet.duration or 0) * packet.time_base)
             if packet.stream is not self.stream:
                 middle = at + (packet.duration or 0) * packet.time_base / 2
-                if packet.pts is not None and at >= self.start and (self.end is None or middle < self.end):
+                begun = not self.start or at >= self.start  # encoders put some silence before the beginning
+                if packet.pts is not None and begun and (self.end is None or middle < self.end):
                     yield Sound(packet, self.origin + self.start)
                 continue
             try:
@@ -234,9 +211,9 @@ class VideoReader:
             self.problem = f"{self.name} was cut off: {missing:.1f} of {float(self.length or 0):.1f} s are missing"
 
     def _time(self, frame: Any) -> Fraction:
-        at = Fraction(frame.pts or 0) * (frame.time_base or self.stream.time_base) - self.origin
+        at: Fraction = Fraction(frame.pts or 0) * (frame.time_base or self.stream.time_base) - self.origin
         steady = round(at * self.rate) / self.rate
-        return steady if self.rounded and abs(steady - at) <= self.stream.time_base else at
+        return steady if self.rounded and abs(steady - at) <= Fraction(1, 1000) else at
 
     def _upright(self, frame: Any) -> Pixels:
         """sRGB as it is to be shown."""
@@ -273,9 +250,9 @@ class VideoReader:
 
 
 class AnimationReader:
-    """An animated GIF, PNG or WebP; another picture is one frame."""
+    """An animated GIF, PNG or WebP, read like a VideoReader; another picture is one frame."""
 
-    rate = None
+    rate: Fraction | None = None
     time_base = Fraction(1, 1000)
     aspect = Fraction(1)
     transparent = True
@@ -317,8 +294,25 @@ class AnimationReader:
                 yield Frame(picture, begin - self.start, finish - begin)
                 shown = True
             at = until
+            if self.end is not None and at >= self.end:
+                break
         if not shown:
             raise InputError(f"{self.name} is {float(at):.2f} s long and has no frame between --start and --end")
+
+
+Reader = VideoReader | AnimationReader
+
+
+def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
+    """Open a video or an animation (a picture is one frame), to be read between two times in seconds.
+
+    Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
+    a video without PyAV.
+    """
+    with open_regular(path) as file:
+        container = is_video(file.read(16))
+    times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
+    return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
 
 
 def open_writer(file: BinaryIO, suffix: str, reader: Reader, quality: int) -> Writer:
@@ -354,6 +348,7 @@ class VideoWriter:
         self.stream.pix_fmt = "yuv444p" if odd and name == "libx264" else "yuv420p"
         context = self.stream.codec_context
         context.time_base = reader.time_base
+        context.flags |= 0x100  # AV_CODEC_FLAG_FRAME_DURATION: how long the last frame lasts
         context.sample_aspect_ratio = reader.aspect
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = _LIMITED, 1, 1, 1
         for sound in reader.sounds:
@@ -362,19 +357,49 @@ class VideoWriter:
             if sound.codec_context.name in self.container.supported_codecs:
                 track = self.container.add_stream_from_template(sound)
             else:
-                rate = 48_000 if self.sound_encoder == "libopus" else sound.rate
-                track = self.container.add_stream(self.sound_encoder, rate=rate, layout=sound.layout.name)
+                samples = 48_000 if self.sound_encoder == "libopus" else sound.rate
+                layout = {1: "mono", 2: "stereo"}.get(sound.layout.nb_channels, sound.layout.name)
+                track = self.container.add_stream(self.sound_encoder, rate=samples, layout=layout)
             self.tracks[sound.index] = track
 
     def write(self, frame: Frame) -> None:
         """One more frame, all of one size; OutputError if it cannot be encoded."""
+        with self._encoding():
+            self._write(frame)
+
+    def sound(self, sound: Sound) -> None:
+        """One more packet of sound; OutputError if it cannot be kept."""
+        with self._encoding():
+            self._sound(sound)
+
+    def close(self) -> None:
+        with self._encoding():
+            if self.stream is not None:
+                self.container.mux(self.stream.encode())
+                for track in self.tracks.values():
+                    if track.codec_context.is_encoder:
+                        self.container.mux(track.encode())
+            self.container.close()
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        import av
+
+        try:
+            yield
+        except OSError:
+            raise  # of the file
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"a clip of this size and sound cannot be written ({_reason(error)})") from error
+
+    def _write(self, frame: Frame) -> None:
         import av
 
         if self.stream is None:
             self._start(*frame.picture.size)
             waiting, self.waiting = self.waiting, []
             for sound in waiting:
-                self.sound(sound)
+                self._sound(sound)
         base = self.reader.time_base
         pixels = av.VideoFrame.from_ndarray(_on_white(frame.picture), format="rgb24")
         encoded = pixels.reformat(
@@ -391,7 +416,7 @@ class VideoWriter:
         encoded.color_primaries, encoded.color_trc = 1, 1
         self.container.mux(self.stream.encode(encoded))
 
-    def sound(self, sound: Sound) -> None:
+    def _sound(self, sound: Sound) -> None:
         if self.stream is None:
             self.waiting.append(sound)
             return
@@ -408,20 +433,12 @@ class VideoWriter:
             packet.stream = track
             self.container.mux(packet)
 
-    def close(self) -> None:
-        if self.stream is not None:
-            self.container.mux(self.stream.encode())
-            for track in self.tracks.values():
-                if track.codec_context.is_encoder:
-                    self.container.mux(track.encode())
-        self.container.close()
-
 
 def _on_white(picture: Picture) -> Pixels:
     if picture.alpha is None:
         return np.ascontiguousarray(picture.rgb)
-    cover: npt.NDArray[np.float32] = picture.alpha[..., None].astype(np.float32) / 255
-    return np.rint(picture.rgb * cover + 255 * (1 - cover)).astype(np.uint8)
+    image = Image.alpha_composite(Image.new("RGBA", picture.size[::-1], "white"), picture.to_pil())
+    return np.asarray(image.convert("RGB"))
 
 
 def _kinds(container: Any) -> str:

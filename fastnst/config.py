@@ -366,7 +366,7 @@ class EvaluateOptions:
     iterations: int = 300
     """L-BFGS iterations before that is given up"""
     temporal: bool = False
-    """how much the strokes boil in a pan over each photo: flicker in grey levels, temporal as a multiple of the clip's"""
+    """how much the strokes boil in a pan over each photo: flicker in grey levels, temporal over the clip's"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of L-BFGS's convolutions; auto is bf16 where the hardware has it; losses are scored in float32"""
     loss: Literal["relative", "paper"] | None = None

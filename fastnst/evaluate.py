@@ -391,7 +391,7 @@ def _evaluate(
     device = torch_device(options.device)
     dtype = pick_precision(options.precision, device)
     loss = open_loss(subject.settings, subject.painting, device)
-    scores = []
+    scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
         (score,) = measure(subject.engine, loss, {photo: pixels})
         on_picture(f"{show(subject.name)}, {show(photo)}")

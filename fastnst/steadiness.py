@@ -74,7 +74,8 @@ def move(images: Tensor, matrices: Tensor) -> Tensor:
     scaled = torch.cat([matrices[..., :2] * half / half[:, None], matrices[..., 2:] / half[:, None]], dim=2)
     with torch.autocast(images.device.type, enabled=False):  # half precision counts whole pixels
         grid = F.affine_grid(scaled.to(images), [n, c, height, width], align_corners=False)
-        return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+        moved: Tensor = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _shifted(images: Tensor, motion: tuple[float, float], times: float) -> Tenso
     mirrored = torch.cat([mirrored, mirrored.flip(-2)], dim=-2).double()
     across, down = torch.fft.rfftfreq(2 * width).to(images.device), torch.fft.fftfreq(2 * height).to(images.device)
     phase = 2 * math.pi * times * (motion[0] * across + motion[1] * down[:, None]).double()
-    moved = torch.fft.irfft2(
+    moved: Tensor = torch.fft.irfft2(
         torch.fft.rfft2(mirrored) * torch.polar(torch.ones_like(phase), phase), mirrored.shape[-2:]
     )
     return moved[..., :height, :width].to(images)

@@ -165,9 +165,8 @@ class _Loop:
 
             images = config.batch_size * ranks.count
             speed = self.pace.tick() * images
-            losses, penalty = terms[:4], terms[4:]
-            report = StepReport(step, (step + 1) * images, *losses, run.learning_rate(step), speed, *penalty)
-            run.recent.append(losses)
+            report = StepReport(step, (step + 1) * images, *terms[:4], run.learning_rate(step), speed, *terms[4:])  # type: ignore[call-arg]
+            run.recent.append(terms[:4])
             if self.logs:
                 self.logs.write(report)
             if self.on_step is not None:

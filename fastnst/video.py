@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 
 _FASTEST_GIF = Fraction(2, 100)  # seconds; browsers show what is shorter for a tenth of a second
 _PATIENCE = 0.1  # seconds between looks at whether the other side is still there
-# A cut changes a frame by so many grey levels on average, and by so many times what the frames before it changed.
-_CUT_LEVELS, _CUT_TIMES = 18.0, 4.0
+# At a cut so large a share of the pixels has another color, and a frame differs by so many grey levels on average, and
+# by so many times what the frames before differed.
+_CUT_COLORS, _CUT_LEVELS, _CUT_TIMES = 0.3, 12.0, 2.0
 
 T = TypeVar("T")
 OnFrame = Callable[[int, int], None]  # frames painted, and about how many there are
@@ -288,22 +289,26 @@ class _Outlet:
 class CutDetector:
     """Whether a frame begins another scene than the frame before it; a pan, a fade and noise do not.
 
-    Frames are compared as 16x16 thumbnails, on which movement within a scene changes little: a cut changes more, both
-    by a fixed measure and against what the frames since the last cut changed.
+    At a cut two things change at once: which colors there are, which movement within a scene leaves alone, and where
+    they are, by more than the frames before did, which the slow change of all colors in a fade does not.
     """
 
     def __init__(self) -> None:
-        self.before: npt.NDArray[np.float32] | None = None
+        self.before: tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]] | None = None
         self.usual = 0.0
 
     def __call__(self, rgb: Pixels) -> bool:
-        small = Image.fromarray(rgb).resize((16, 16), Image.Resampling.BOX)
-        thumbnail = np.asarray(small, dtype=np.float32)
-        before, self.before = self.before, thumbnail
+        """Whether this frame, uint8 (H, W, 3), is the first of a scene; the very first is none."""
+        small = np.asarray(Image.fromarray(rgb).resize((48, 48), Image.Resampling.BOX))
+        thumbnail = small.reshape(16, 3, 16, 3, 3).mean((1, 3), dtype=np.float32)
+        cells = (small.reshape(-1, 3) >> 5) @ np.array([64, 8, 1])  # of 8x8x8 colors
+        colors = np.bincount(cells, minlength=512) / len(cells)
+        before, self.before = self.before, (thumbnail, colors)
         if before is None:
             return False
-        change = float(np.abs(thumbnail - before).mean())
-        if change > max(_CUT_LEVELS, _CUT_TIMES * self.usual):
+        change = float(np.abs(thumbnail - before[0]).mean())
+        other = float(np.abs(colors - before[1]).sum()) / 2
+        if other > _CUT_COLORS and change > max(_CUT_LEVELS, _CUT_TIMES * self.usual):
             self.usual = 0.0
             return True
         self.usual += (change - self.usual) / 4
