@@ -83,7 +83,12 @@ def test_public_functions_and_classes_say_what_they_are(module):
 # What runs a trained style must not need what trains one.
 @pytest.mark.parametrize(
     "statement",
-    ["import fastnst", "import fastnst.cli", "from fastnst import Stylizer", "import fastnst.sheet, fastnst.info"],
+    [
+        "import fastnst",
+        "import fastnst.cli",
+        "from fastnst import Stylizer",
+        "import fastnst.sheet, fastnst.info, fastnst.video",
+    ],
 )
 def test_importing_the_runtime_imports_no_training_package(statement, tmp_path):
     script = f"{statement}\nimport sys\nprint(*{{'torch', 'onnx', 'safetensors', 'onnxruntime'}} & set(sys.modules))"
