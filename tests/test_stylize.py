@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PHOTOS
 from PIL import Image
 
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, OutputError, UsageError
-from fastnst.image import Picture
+from fastnst.image import Picture, read_picture, resize
 from fastnst.stylize import Job, Stylizer, plan, run
 
 OPTIONS = StylizeOptions()
