@@ -202,6 +202,8 @@ def stylize(
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
     if (job := plan_clip(inputs, output, options, clip)) is not None:
+        if options.skip_existing and os.path.lexists(job.target):
+            return 0
         return _paint_clip(Stylizer.open(style, engine=engine, device=device), job, options, clip, as_json, talk)
     jobs = plan(inputs, output, options)
     single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])

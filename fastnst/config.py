@@ -308,7 +308,7 @@ class StylizeOptions(MaskOptions):
     allow_truncated: bool = False
     """paint what is left of a file that was cut off"""
     frames: Literal["first", "all", "reject"] = "first"
-    """animations: paint the first frame, all of them into a .png or .webp as they are into a .gif, or refuse them"""
+    """animations: paint the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

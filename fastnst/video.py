@@ -78,7 +78,10 @@ def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip:
         raise UsageError(f"{show(source)} is one picture; name the output .jpg, .png or .webp")
     if target.suffix.lower() in VIDEOS:
         import av  # noqa: F401 (missed now, not after the work)
-    check_output(target, overwrite=options.overwrite)
+    elif options.frames == "reject" and not videos:
+        raise UsageError(f"--frames reject refuses animations, but {show(target)} is one; leave one of them out")
+    if not (options.skip_existing and os.path.lexists(target)):
+        check_output(target, overwrite=options.overwrite)
     return Job(source, target)
 
 

@@ -198,11 +198,13 @@ def test_plans(tmp_path, monkeypatch):
         (["."], "b.gif", {}, "one clip at a time"),
         (["photo.jpg"], "b.mp4", {}, "is one picture; name the output .jpg"),
         (["photo.jpg"], "b.jpg", {"frames": "all"}, "--frames all makes an animation"),
+        (["move.gif"], "b.gif", {"frames": "reject"}, "--frames reject refuses animations"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(tmp_path, monkeypatch, inputs, output, options, said):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "clip.mp4", frames=2)
+    make_animation(tmp_path / "move.gif")
     (tmp_path / "photo.jpg").write_bytes((PHOTOS / "owl.jpg").read_bytes())
 
     with pytest.raises(UsageError, match=said):
@@ -223,6 +225,8 @@ def test_an_existing_output_is_refused_before_any_work(tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         plan_clip([str(source)], str(tmp_path / "b.mp4"), OPTIONS, WHOLE)
     assert plan_clip([str(source)], str(tmp_path / "b.mp4"), replace(OPTIONS, overwrite=True), WHOLE)
+    assert stylize(source, tmp_path / "b.mp4", "--style", STYLE, "--skip-existing") == 0
+    assert (tmp_path / "b.mp4").read_bytes() == b"mine"
 
 
 def test_the_command_paints_a_clip_and_prints_its_name(tmp_path, capsys):
