@@ -225,7 +225,7 @@ def benchmark_forms(options: FormsBenchmark, on_round: OnRound | None = None) ->
     net = _random_net(options.preset)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        engines = {}
+        engines: dict[str, OnnxEngine] = {}
         for name, data in {PLAIN: plain_export(net), **forms(net)}.items():
             path = Path(folder) / f"{len(engines)}.onnx"
             path.write_bytes(data)
@@ -289,7 +289,7 @@ def plain_export(net: TransformerNet) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString()
+    return bytes(program.model_proto.SerializeToString())
 
 
 class _Nodes:
@@ -301,7 +301,7 @@ class _Nodes:
         self.constants = {item.name: item for item in graph.initializer}
         self.made: list[onnx.NodeProto] = []
 
-    def add(self, operator: str, *inputs: object, output: str | None = None, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: object, output: str | None = None, **attributes: Any) -> str:
         output = output or f"{self.output}.{len(self.made)}"
         names = [item if isinstance(item, str) else self._constant(item) for item in inputs]
         self.made.append(onnx.helper.make_node(operator, names, [output], **attributes))

@@ -22,6 +22,7 @@ from cyclopts import App, CycloptsError, Parameter
 import fastnst
 from fastnst.config import (
     LISTED,
+    ClipOptions,
     DreamConfig,
     EvaluateOptions,
     ExportOptions,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from fastnst.evaluate import Equivalent, Evaluation
     from fastnst.finetune import EpochReport, Finetuned
     from fastnst.optimize import OnStep, OptimizeReport
+    from fastnst.stylize import Job, Stylizer
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -174,18 +176,19 @@ def stylize(
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),  # noqa: B008
     onnx: OnnxOptions = OnnxOptions(),  # noqa: B008
+    clip: ClipOptions = ClipOptions(),  # noqa: B008
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     seed: int = 0,  # noqa: ARG001
     talk: Talk = Talk(),
 ) -> int:
-    """Paint pictures in a style.
+    """Paint pictures, or a clip, in a style.
 
     Parameters
     ----------
     inputs:
-        pictures, folders or glob patterns; - is standard input
+        pictures, folders or glob patterns, - is standard input; or one video or animation
     output:
-        a .jpg, .png or .webp file, or a folder; - is standard output
+        a .jpg, .png or .webp file, or a folder, - is standard output; for a clip .mp4, .mov, .mkv, .webm or .gif
     style:
         name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
         [default: the nicest bundled one]
@@ -203,20 +206,28 @@ def stylize(
     talk.start()
     from fastnst.progress import Progress
     from fastnst.stylize import Stylizer, check_styles, plan, run
+    from fastnst.video import plan_clip
 
     check_styles(style or [], options, mix or None)
     inside: str | list[str] | None = style
     outside = None
     if style and not mix:
         inside, outside = style[0], style[1] if len(style) == 2 else None
+    open_style = partial(
+        Stylizer.open, inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx
+    )
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
+    if (job := plan_clip(inputs, output, options, clip)) is not None:
+        if options.skip_existing and os.path.lexists(job.target):
+            return 0
+        return _paint_clip(open_style(), job, options, clip, as_json, talk)
     jobs = plan(inputs, output, options)
     single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])
     failed: list[dict[str, str]] = []
     written: list[str] = []
     if jobs:
-        stylizer = Stylizer.open(inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx)
+        stylizer = open_style()
         with ExitStack() as stack:
             progress: Progress | None = None
 
@@ -246,6 +257,26 @@ def stylize(
         print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
     if failed:
         print(f"fastnst: {len(written)} of {len(jobs)} pictures painted, {len(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _paint_clip(
+    stylizer: "Stylizer", job: "Job", options: StylizeOptions, clip: ClipOptions, as_json: bool, talk: Talk
+) -> int:
+    from fastnst.progress import Progress
+    from fastnst.video import paint_clip
+
+    with Progress("painting", 1, "frame", quiet=talk.quiet) as progress:
+
+        def on_frame(done: int, total: int) -> None:
+            progress.start_at(done - 1)
+            progress.total = total
+            progress.advance()
+
+        painted = paint_clip(stylizer, job, options, clip, on_frame)
+    path = show(painted.path)
+    failed = [{"input": show(job.source), "error": painted.problem}] if painted.problem else []
+    print(json.dumps({"written": [path], "frames": painted.frames, "failed": failed}) if as_json else path)
     return 1 if failed else 0
 
 

@@ -166,6 +166,8 @@ class TrainConfig(TrainOptions):
     """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
+    steadiness: float = 0.0
+    """weight of a penalty for strokes that boil in a clip, 0 is off; 10 makes a style for video"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""
@@ -193,6 +195,7 @@ class TrainConfig(TrainOptions):
         check_range("style_size", self.style_size, 32, 8192)
         for weight in ("content_weight", "style_weight", "tv_weight"):
             check_range(weight, getattr(self, weight), 0)
+        check_range("steadiness", self.steadiness, 0)
         check_range("save_every", self.save_every, 1)
         check_range("preview_every", self.preview_every, 1)
         if self.output.suffix != ".safetensors":
@@ -328,8 +331,8 @@ class StylizeOptions(MaskOptions):
     """stop at the first picture that fails"""
     allow_truncated: bool = False
     """paint what is left of a file that was cut off"""
-    frames: Literal["first", "reject"] = "first"
-    """animations: paint the first frame, or refuse them"""
+    frames: Literal["first", "all", "reject"] = "first"
+    """animations: paint the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -354,6 +357,29 @@ class OnnxOptions:
     """order of its color channels [default: as the file says, else rgb]"""
     onnx_fixed: Literal["tile", "resize"] = "tile"
     """if it takes one size only, cut pictures into overlapping tiles of that size, or scale them to it and back"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClipOptions:
+    """Which part of a video or an animation is painted, and how."""
+
+    start: float | None = None
+    """second of a clip to begin with"""
+    end: float | None = None
+    """second of a clip to end with"""
+    batch_size: int = 1
+    """frames of a clip painted at once: more are faster on a GPU, and need more memory"""
+    smooth: float = 0.0
+    """steadier clips: share of the frames before in the statistics of a frame, 0 to 0.99; begins anew at cuts"""
+
+    def __post_init__(self) -> None:
+        check_range("start", self.start, 0)
+        check_range("end", self.end, 0, above=True)
+        check_range("batch_size", self.batch_size, 1, 256)
+        check_range("smooth", self.smooth, 0, 0.99)
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError(f"--end is {self.end:g} but must be more than --start, {self.start:g}")
 
 
 @Parameter(name="*")
@@ -398,7 +424,7 @@ class EvaluateOptions:
     """On what and with which loss styles are evaluated; None is what a style was trained with."""
 
     content: Path
-    """folder of photographs to paint, searched recursively"""
+    """folder of photographs to paint, searched recursively, or a clip, of which frames are taken"""
     painting: Path = Path("examples/paintings")
     """the painting that was learned, or the folder where it lies under the name it had in training"""
     size: int = 256
@@ -409,6 +435,8 @@ class EvaluateOptions:
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: int = 300
     """L-BFGS iterations before that is given up"""
+    temporal: bool = False
+    """how much the strokes boil in a pan over each photo: flicker in grey levels, temporal over the clip's"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of L-BFGS's convolutions; auto is bf16 where the hardware has it; losses are scored in float32"""
     loss: Literal["relative", "paper"] | None = None
@@ -432,7 +460,7 @@ class EvaluateOptions:
     device: Device = "auto"
     """where to paint and to optimize"""
     seed: int = 0
-    """seed of the noise"""
+    """seed of the noise, and of the pans"""
 
     def __post_init__(self) -> None:
         _take_paths(self, "content", "painting")

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.animation import Frame
 from fastnst.checkpoint import CheckpointMeta
+from fastnst.clip import open_clip
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
 from fastnst.descent import descend_lbfgs
@@ -19,10 +21,11 @@ from fastnst.device import pick_precision, torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import show
-from fastnst.image import SUFFIXES, Array, read_picture, resize, to_array
+from fastnst.image import SUFFIXES, Array, Picture, read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
 from fastnst.nets import TransformerNet
 from fastnst.onnx_file import read_onnx
+from fastnst.steadiness import Pan
 from fastnst.train import read_painting
 from fastnst.vgg import Pooling, VGGFeatures
 
@@ -94,6 +97,19 @@ class Equivalent:
 
 
 @dataclass(frozen=True)
+class Temporal:
+    """How far neighbouring frames of a pan over a photo differ where they show the same, grey levels of 255, root mean
+    square: those of the clip, which differ by its noise, and the painted ones."""
+
+    clip: float
+    painted: float
+
+    @property
+    def ratio(self) -> float:
+        return self.painted / max(self.clip, 1e-9)
+
+
+@dataclass(frozen=True)
 class PhotoScore:
     """What a style makes of one photo: weighted losses, SSIM with the photo, 4-pixel grid (1 is none)."""
 
@@ -106,10 +122,14 @@ class PhotoScore:
     grid: float
     from_noise: Equivalent | None = None
     from_content: Equivalent | None = None
+    temporal: Temporal | None = None
 
     @property
     def numbers(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in NUMBERS}
+        found = {name: getattr(self, name) for name in NUMBERS}
+        if self.temporal is not None:
+            found |= {"temporal": self.temporal.ratio, "flicker": self.temporal.painted}
+        return found
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,21 @@ def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mappin
 
 def mean(scores: Sequence[PhotoScore]) -> dict[str, float]:
     """Each number's mean over the photos, by name."""
-    return {name: statistics.fmean(getattr(score, name) for score in scores) for name in NUMBERS}
+    return {name: statistics.fmean(score.numbers[name] for score in scores) for name in scores[0].numbers}
+
+
+def measure_temporal(style: Engine, photos: Mapping[str, Array], seed: int = 0) -> list[Temporal]:
+    """How steadily a style paints pans over photos, float32 (1, 3, H, W) 0..1, of at least 32x32; see Pan."""
+
+    def paint(frame: Tensor) -> Tensor:
+        return torch.from_numpy(style(frame.contiguous().numpy())).clamp(0, 1)
+
+    found = []
+    for number, pixels in enumerate(photos.values()):
+        pan = Pan.over(torch.from_numpy(pixels), seed + number)
+        painted = torch.cat([paint(frame[None]) for frame in pan.frames])
+        found.append(Temporal(pan.unsteadiness(pan.frames), pan.unsteadiness(painted)))
+    return found
 
 
 def equivalent(
@@ -285,7 +319,10 @@ def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> P
 
 def read_photo(path: Path, size: int) -> Array:
     """A picture scaled so that its shorter side has `size` pixels, and its middle: float32 (1, 3, size, size) 0..1."""
-    picture = read_picture(path, short_side=size)
+    return _middle(read_picture(path, short_side=size), size)
+
+
+def _middle(picture: Picture, size: int) -> Array:
     scale = size / min(picture.size)
     picture = resize(picture, *(max(size, round(side * scale)) for side in picture.size))
     top, left = ((side - size) // 2 for side in picture.size)
@@ -293,7 +330,12 @@ def read_photo(path: Path, size: int) -> Array:
 
 
 def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], dict[Path, str]]:
-    """The first usable pictures of a folder by name, and why others, up to there, are not; InputError without any."""
+    """The first usable pictures of a folder by name, and why others, up to there, are not; InputError without any.
+
+    Of a file, a clip or a picture, so many frames at even distances.
+    """
+    if folder.is_file():
+        return _frames(folder, size, count), {}
     found = Photographs(folder, size, seed=0)
     failed = {
         path: f"{show(path)} is not a picture" if reason == "not a picture" else reason
@@ -311,6 +353,20 @@ def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], 
     if not photos:
         raise InputError(f"every picture in {show(folder)} turned out damaged; give usable photographs")
     return photos, failed
+
+
+def _frames(path: Path, size: int, count: int) -> dict[str, Array]:
+    with open_clip(path) as reader:
+        chosen = {(2 * index + 1) * reader.frames // (2 * count) for index in range(count)}
+        shown = (item for item in reader if isinstance(item, Frame))
+        found = {
+            f"{path.name} at {float(frame.start):.2f} s": _middle(frame.picture, size)
+            for number, frame in zip(range(max(chosen) + 1), shown, strict=False)
+            if number in chosen
+        }
+    if not found:
+        raise InputError(f"{show(path)} has fewer frames than it says; give a clip that is not cut off")
+    return found
 
 
 @dataclass(frozen=True)
@@ -350,7 +406,7 @@ def _evaluate(
     device = torch_device(options.device)
     dtype = pick_precision(options.precision, device)
     loss = open_loss(subject.settings, subject.painting, device)
-    scores = []
+    scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
         (score,) = measure(subject.engine, loss, {photo: pixels})
         on_picture(f"{show(subject.name)}, {show(photo)}")
@@ -362,6 +418,9 @@ def _evaluate(
                 reached[name] = equivalent(loss, content, start, score.total, options.iterations, dtype)
                 on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
             score = replace(score, **reached)  # type: ignore[arg-type]
+        if options.temporal:
+            (temporal,) = measure_temporal(subject.engine, {photo: pixels}, options.seed + len(scores))
+            score = replace(score, temporal=temporal)
         scores.append(score)
     return Evaluation(
         style=subject.name,

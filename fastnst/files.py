@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fastnst.errors import OutputError
+from fastnst.errors import Interrupted, OutputError
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -45,24 +45,34 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, interrupted: Path | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file beside the path that takes its place, flushed to disk, when the block ends well.
 
-    Otherwise the temporary file is removed and the old one, if any, stays. Missing folders are made. OSError becomes
-    OutputError.
+    Otherwise the temporary file is removed and the old one, if any, stays; but a block that ends with Interrupted has
+    made what is worth keeping, in the place of `interrupted`, in the same folder, if given. Missing folders are made.
+    OSError becomes OutputError.
     """
     make_folder(path.parent)
     # Not derived from the target's name, which may already be as long as a file system allows.
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".fastnst.{os.getpid()}.", suffix=".tmp", dir=path.parent)
+        stopped = None
         with os.fdopen(handle, "wb") as file:
-            yield file
+            try:
+                yield file
+            except Interrupted as error:
+                if interrupted is None:
+                    raise
+                stopped = error
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, path if stopped is None else interrupted or path)
+        temporary = None
         _sync_folder(path.parent)
+        if stopped is not None:
+            raise stopped
     except BaseException as error:
         if temporary is not None:
             with suppress(OSError):

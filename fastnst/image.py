@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ MAGIC: dict[str, tuple[tuple[int, bytes], ...]] = {
 # What is written, by the suffix of the output.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
-Frames = Literal["first", "reject"]
+Frames = Literal["first", "all", "reject"]
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
 _truncation, _filters = threading.Lock(), threading.Lock()  # Python's warning filters and Pillow's switch are global
@@ -221,6 +221,28 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
         return image.height, image.width
 
 
+def open_animation(file: BinaryIO, name: str) -> Image.Image:
+    """An open animation, or one picture, whose frames read_frame decodes; refused like in decode_picture."""
+    limits = Limits()
+    format = _check_gate(file.read(16), name, limits)
+    file.seek(0)
+    with _decoding(name):
+        image = _open(file, format)
+        _check_dimensions(image, name, limits)
+    return image
+
+
+def read_frame(image: Image.Image, number: int, name: str) -> tuple[Picture, float]:
+    """One frame of an open animation, the next or a later one, and how long it is shown, milliseconds.
+
+    Raises InputError if it is damaged.
+    """
+    with _decoding(name), _quiet():
+        image.seek(number)
+        image.load()
+        return _normalize(image, image.info.get("icc_profile") or b"", name), image.info.get("duration") or 0
+
+
 @contextmanager
 def open_regular(path: Path) -> Iterator[Any]:
     """Open an ordinary file for reading; never waits on a pipe or a device. InputError if it is none."""
@@ -288,14 +310,18 @@ def _open(file: Any, format: str) -> ImageFile.ImageFile:
         return Image.open(file, formats=(format,))
 
 
-def _check_dimensions(image: Image.Image, name: str, limits: Limits) -> None:
-    width, height = image.size
+def check_size(height: int, width: int, name: str, limits: Limits) -> None:
+    """InputError if so many pixels are more, or fewer, than are decoded."""
     if width * height > limits.pixels or max(width, height) > limits.side:
         raise InputError(
             f"{name} is {width}x{height} pixels but at most {limits.pixels / 1e6:g} million and "
             f"{limits.side} a side are decoded; {limits.remedy}"
         )
     _check_smallest(height, width, name, limits)
+
+
+def _check_dimensions(image: Image.Image, name: str, limits: Limits) -> None:
+    check_size(image.height, image.width, name, limits)
 
 
 def _check_smallest(height: int, width: int, name: str, limits: Limits) -> None:

@@ -41,6 +41,10 @@ class StepReport:
     total: float
     lr: float
     images_per_second: float
+    steadiness: float | None = None  # the weighted penalty, beside the total, where it is asked for
+
+    def to_json(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Preview(NamedTuple):
@@ -200,10 +204,12 @@ class RunLogs(Tolerant):
                 file.close()
 
     def write(self, report: StepReport) -> None:
-        losses = {f"loss/{name}": getattr(report, name) for name in ("content", "style", "tv", "total")}
+        values = report.to_json()
+        terms = ("content", "style", "tv", "total", "steadiness")
+        losses = {f"loss/{name}": values[name] for name in terms if name in values}
         speeds = {"learning_rate": report.lr, "images_per_second": report.images_per_second}
         with self._tolerant():
-            self.metrics.write(json.dumps(asdict(report)).encode() + b"\n")
+            self.metrics.write(json.dumps(values).encode() + b"\n")
             self.events.scalars(report.step, losses | speeds)
             if time.monotonic() - self.flushed > FLUSH_EVERY:  # for whoever is watching
                 self.flushed = time.monotonic()

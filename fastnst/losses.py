@@ -224,7 +224,11 @@ class PerceptualLoss(nn.Module):
         if self.form == "paper":
             return stylized.new_zeros(())
         with torch.autocast(stylized.device.type, enabled=False):
-            return GRID_WEIGHT * grid_energy(at_least_float32(stylized)) / self.style_roughness.clamp(min=1e-6)
+            return self.scaled(GRID_WEIGHT * grid_energy(at_least_float32(stylized)))
+
+    def scaled(self, energy: Tensor) -> Tensor:
+        """A squared difference of pixels 0..1 in the units of the form: of 0..255, or over the painting's roughness."""
+        return energy * 255**2 if self.form == "paper" else energy / self.style_roughness.clamp(min=1e-6)
 
     def _distance(self, given: Tensor, target: Tensor) -> Tensor:
         """Of features (N, C, H, W) or of Gram matrices (N, C, C)."""

@@ -81,7 +81,7 @@ class Progress:
         rate = rate or own
         left = f"{clock((self.total - self.done) / rate)} left"
         if self.fancy:
-            self.bar.update(self.task, completed=self.done, note=note, left=left)
+            self.bar.update(self.task, completed=self.done, total=self.total, note=note, left=left)
             return
         now = time.monotonic()
         if self.quiet or (now - self.spoken < PLAIN_EVERY and self.done < self.total):

@@ -50,7 +50,7 @@ from fastnst.image import (
     to_pixels,
 )
 from fastnst.styles import DEFAULT_STYLE
-from fastnst.tiling import DEFAULT_TILE, OnProgress, memory_needed
+from fastnst.tiling import DEFAULT_TILE, OnMoments, OnProgress, memory_needed
 
 log = logging.getLogger(__name__)
 
@@ -95,26 +95,29 @@ class Painter:
 
     def __init__(self, engine: Engine, turns: Turns) -> None:
         self.engine, self.turns = engine, turns
+        self.on_moments: OnMoments | None = None  # changes the statistics of a frame
 
-    def __call__(self, rgb: Pixels, options: StylizeOptions) -> Pixels:
-        """Pixels (H, W, 3) -> the same, painted all over."""
-        if options.tile is not None or self._exceeds_memory(rgb):
+    def __call__(self, contents: Sequence[Pixels], options: StylizeOptions) -> list[Pixels]:
+        """Pixels (H, W, 3), all of one size -> the same, painted all over."""
+        if options.tile is not None or self.on_moments is not None or self._exceeds_memory(contents):
             tiler, tile = self.engine.tiler, options.tile or DEFAULT_TILE
             with self.turns.taken():
-                return tiler.paint(rgb, tile, options.statistics, on_progress=self.turns.report)
-        images = to_array(rgb)
+                return [
+                    tiler.paint(rgb, tile, options.statistics, self.on_moments, self.turns.report) for rgb in contents
+                ]
+        images = np.concatenate([to_array(rgb) for rgb in contents])
         with self.turns.taken():
             painted = self.engine(images)
-        return to_pixels(painted)
+        return [to_pixels(one) for one in painted]
 
-    def _exceeds_memory(self, rgb: Pixels) -> bool:
-        """Whether painting the whole picture at once might take more than half of what is free."""
-        height, width = rgb.shape[:2]
-        free = free_memory() if height * width > ALWAYS_WHOLE else None
+    def _exceeds_memory(self, contents: Sequence[Pixels]) -> bool:
+        """Whether painting whole pictures at once might take more than half of what is free."""
+        height, width = contents[0].shape[:2]
+        free = free_memory() if len(contents) * height * width > ALWAYS_WHOLE else None
         if free is None:
             return False
         try:
-            needed = memory_needed(self.engine.tiler.config, height, width)
+            needed = len(contents) * memory_needed(self.engine.tiler.config, height, width)
         except FastnstError:  # a style that has no layers to run one by one
             return False
         if needed > free // 2:
@@ -131,6 +134,10 @@ class Stylizer:
         self.turns = Turns()
         self.painter = Painter(engine, self.turns)
         self.outside = None if outside is None else Painter(outside, self.turns)
+
+    @property
+    def painters(self) -> list[Painter]:
+        return [painter for painter in (self.painter, self.outside) if painter is not None]
 
     @classmethod
     def open(
@@ -167,42 +174,57 @@ class Stylizer:
 
         Raises UsageError for a second style without a mask, InputError for a mask or strokes that do not fit.
         """
+        return self.paint_many([picture], options)[0]
+
+    def paint_many(self, pictures: Sequence[Picture], options: StylizeOptions | None = None) -> list[Picture]:
+        """Paint pictures of one size at once, such as frames of a clip; raises what `paint` raises."""
         options = options or StylizeOptions()
         check_outside(self.outside is not None, options)
         if options.max_size is not None:
-            picture = shrink(picture, options.max_size)
-        mask = None if options.mask is None else read_mask(options, picture.size)
-        painted = Picture(painting(self.painter, picture.rgb, options), picture.alpha)
+            pictures = [shrink(picture, options.max_size) for picture in pictures]
+        mask = None if options.mask is None else read_mask(options, pictures[0].size)
+        contents = [picture.rgb for picture in pictures]
+        painted = [
+            Picture(rgb, picture.alpha)
+            for rgb, picture in zip(painting(self.painter, contents, options), pictures, strict=True)
+        ]
         if mask is None:
             return painted
+        around: Sequence[Pixels | str] = [options.background] * len(pictures)
         if self.outside is not None:
-            return within_mask(painted, painting(self.outside, picture.rgb, options), mask)
-        return within_mask(painted, picture.rgb if options.background == "photo" else options.background, mask)
+            around = painting(self.outside, contents, options)
+        elif options.background == "photo":
+            around = contents
+        return [within_mask(picture, beside, mask) for picture, beside in zip(painted, around, strict=True)]
 
 
-def painting(painter: Painter, rgb: Pixels, options: StylizeOptions) -> Pixels:
-    """Pixels (H, W, 3) painted all over, with the strokes, colors and strength of the options.
+def painting(painter: Painter, contents: Sequence[Pixels], options: StylizeOptions) -> list[Pixels]:
+    """Pixels (H, W, 3), all of one size, painted all over, with the strokes, colors and strength of the options.
 
     For less than the whole strength, finer strokes are painted. That and small strokes take at most four times as long.
     """
     natural = options.strength_mode == "natural"
     scale = (fineness(options.strength) if natural else 1) / options.stroke
-    painted = painting_at(painter, rgb, min(scale, 2), options)
-    if options.preserve_color == "luma":
-        painted = keep_luma_colors(rgb, painted)
-    elif options.preserve_color == "histogram":
-        painted = keep_histogram_colors(rgb, painted)
-    return (natural_mix if natural else cross_fade)(rgb, painted, options.strength)
+    finished = []
+    for rgb, painted in zip(contents, painting_at(painter, contents, min(scale, 2), options), strict=True):
+        if options.preserve_color == "luma":
+            painted = keep_luma_colors(rgb, painted)
+        elif options.preserve_color == "histogram":
+            painted = keep_histogram_colors(rgb, painted)
+        finished.append((natural_mix if natural else cross_fade)(rgb, painted, options.strength))
+    return finished
 
 
-def painting_at(painter: Painter, rgb: Pixels, scale: float, options: StylizeOptions) -> Pixels:
-    """Pixels (H, W, 3) painted `scale` times as large, and brought back to their size."""
-    height, width = rgb.shape[:2]
+def painting_at(painter: Painter, contents: Sequence[Pixels], scale: float, options: StylizeOptions) -> list[Pixels]:
+    """Pixels (H, W, 3), all of one size, painted `scale` times as large, and brought back to their size."""
+    height, width = contents[0].shape[:2]
     size = stroke_scale((height, width), scale)
     if size == (height, width):
-        return painter(rgb, options)
-    painted = painter(resize(Picture(rgb), *size).rgb, options)
-    return enlarge(painted, (height, width)) if scale < 1 else resize(Picture(painted), height, width).rgb
+        return painter(contents, options)
+    painted = painter([resize(Picture(rgb), *size).rgb for rgb in contents], options)
+    if scale < 1:
+        return [enlarge(rgb, (height, width)) for rgb in painted]
+    return [resize(Picture(rgb), height, width).rgb for rgb in painted]
 
 
 def check_styles(styles: Sequence[str | Path], options: StylizeOptions, mix: Sequence[float] | None = None) -> None:

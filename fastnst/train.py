@@ -9,7 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
@@ -43,6 +43,7 @@ from fastnst.losses import DEFAULT_WEIGHTS, LossTerms
 from fastnst.nets import TransformerNet
 from fastnst.parts import PartLoss
 from fastnst.progress import Pace
+from fastnst.steadiness import Jolt
 from fastnst.vgg import VGGFeatures
 
 __all__ = ["StepReport", "TrainConfig", "TrainingRun", "train"]
@@ -70,6 +71,8 @@ CAUTION = 0.25  # times the learning rate after each: three of them cover rates 
 OUT_OF_TIME = 1000  # beside the numbers of signals
 # What Pillow opens at all; it is scaled down at once, so memory is no reason to refuse it.
 _LARGEST_PAINTING = Limits(pixels=178_000_000, side=65_535, size=1 << 30)
+
+TERMS = ("content", "style", "tv", "total", "steadiness")  # the last if it is asked for
 
 T = TypeVar("T")
 
@@ -162,8 +165,9 @@ class _Loop:
             terms = run.step(step, pixels)
 
             images = config.batch_size * ranks.count
-            report = StepReport(step, (step + 1) * images, *terms, run.learning_rate(step), self.pace.tick() * images)
-            run.recent.append(terms)
+            speed = self.pace.tick() * images
+            report = StepReport(step, (step + 1) * images, *terms[:4], run.learning_rate(step), speed, *terms[4:])  # type: ignore[call-arg]
+            run.recent.append(terms[:4])
             if self.logs:
                 self.logs.write(report)
             if self.on_step is not None:
@@ -253,26 +257,26 @@ class TrainingRun:
         self.loss = self._make_loss()
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
-        self.recent: deque[tuple[float, float, float, float]] = deque(maxlen=20)
+        self.recent: deque[tuple[float, ...]] = deque(maxlen=20)
         self.micro_batch = min(config.micro_batch or config.batch_size, config.batch_size)
         self.rollbacks = 0
 
-    def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, float, float, float]:
+    def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[float, ...]:
         """One optimizer step on this rank's uint8 (N, size, size, 3) crops; the weighted content, style, tv and total
-        loss, means over all ranks.
+        loss, and the penalty for unsteadiness if there is one, means over all ranks.
 
         Raises NotFinite before the weights are spoiled, UnavailableError if not even one crop fits into memory.
         """
-        values = self._gradients(torch.from_numpy(pixels))
+        values = self._gradients(torch.from_numpy(pixels), step)
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         self.ranks.average([*gradients, values])
-        content, style, tv, total = values.tolist()
-        self._check_finite(step, (content, style, tv, total), gradients)
+        found = tuple(values.tolist())
+        self._check_finite(step, found, gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return content, style, tv, total
+        return found
 
     def learning_rate(self, step: int) -> float:
         config = self.config
@@ -281,8 +285,9 @@ class TrainingRun:
             return rate
         return rate * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
 
-    def _gradients(self, pixels: Tensor) -> Tensor:
-        """Leave the gradients of a batch, and return its losses (4,); in smaller parts when memory runs out."""
+    def _gradients(self, pixels: Tensor, step: int = 0) -> Tensor:
+        """Leave the gradients of a batch, and return its losses (4,), with a penalty for unsteadiness (5,); in smaller
+        parts when memory runs out."""
         while True:
             parts = torch.split(pixels, self.micro_batch)
             try:
@@ -291,7 +296,7 @@ class TrainingRun:
                     targets, energies = self._within_memory(partial(self._measure, parts))
                     self.ranks.average([energies])
                     self.loss.energies = energies
-                return self._within_memory(partial(self._accumulate, parts, targets))
+                return self._within_memory(partial(self._accumulate, parts, targets, step))
             except _OutOfMemory:
                 self.optimizer.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
@@ -328,20 +333,30 @@ class TrainingRun:
         shares = [self.loss.measure(target) * (len(part) / count) for part, target in zip(parts, targets, strict=True)]
         return targets, torch.stack(shares).sum(0)
 
-    def _accumulate(self, parts: Sequence[Tensor], targets: Sequence[dict[str, Tensor] | None]) -> Tensor:
+    def _accumulate(self, parts: Sequence[Tensor], targets: Sequence[dict[str, Tensor] | None], step: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         count = sum(map(len, parts))
-        values = torch.zeros(4, device=self.device)
+        position = (step * self.ranks.count + self.ranks.rank) * self.config.batch_size  # of the next part's first
+        values = torch.zeros(5 if self.config.steadiness else 4, device=self.device)
         for part, target in zip(parts, targets, strict=True):
             content = self._to_content(part)
             with self._autocast():
                 stylized = self.painter(content)
                 terms: LossTerms = self.loss(stylized, target or content)
+                beside = [self._unsteadiness(content, stylized, position)] if self.config.steadiness else []
                 grid = self.loss.grid(stylized)
             share = len(part) / count
-            self.scaler.scale((terms.total + grid) * share).backward()  # type: ignore[no-untyped-call]
-            values += torch.stack([*terms, terms.total]).detach() * share
+            position += len(part)
+            self.scaler.scale(sum(beside, terms.total + grid) * share).backward()  # type: ignore[no-untyped-call]
+            values += torch.stack([*terms, terms.total, *beside]).detach() * share
         return values
+
+    def _unsteadiness(self, content: Tensor, stylized: Tensor, position: int) -> Tensor:
+        """The weighted penalty for crops from this position of the run on: scalar."""
+        height, width = content.shape[-2:]
+        jolt = Jolt.draw(self.config.seed, range(position, position + len(content)), (height, width))
+        again = self.painter(jolt.content(content))
+        return self.config.steadiness * self.loss.scaled(jolt.distance(again, stylized))
 
     def _to_content(self, pixels: Tensor) -> Tensor:
         """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
@@ -516,17 +531,17 @@ class TrainingRun:
     def _autocast(self) -> Any:
         return nullcontext() if self.dtype is torch.float32 else torch.autocast(self.device.type, dtype=self.dtype)
 
-    def _check_finite(self, step: int, values: tuple[float, float, float, float], gradients: list[Tensor]) -> None:
+    def _check_finite(self, step: int, values: tuple[float, ...], gradients: list[Tensor]) -> None:
         norm = float(torch.nn.utils.get_total_norm(gradients))
         # The scaler skips such a step and lowers its scale; below 1 that is no cure.
-        overflow = self.scaler.is_enabled() and math.isfinite(values[3]) and self.scaler.get_scale() >= 1
+        overflow = self.scaler.is_enabled() and all(map(math.isfinite, values[3:])) and self.scaler.get_scale() >= 1
         # A gradient of exactly zero is the end too: every pixel is stuck beyond black or white.
         if all(map(math.isfinite, values)) and ((math.isfinite(norm) and norm > 0) or overflow):
             return
         raise NotFinite(
             {
                 "step": step,
-                **{name: repr(value) for name, value in zip(("content", "style", "tv", "total"), values, strict=True)},
+                **{name: repr(value) for name, value in zip(TERMS, values, strict=False)},
                 "gradient_norm": repr(norm),
                 "lr": self.learning_rate(step),
                 "first_position": step * self.config.batch_size * self.ranks.count,
@@ -583,6 +598,8 @@ def _forget_state(config: TrainConfig) -> None:
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """UsageError if a resumed run would not be the one that was interrupted."""
+    # An older fastnst knew fewer options, and did what is the default now.
+    before = {field.name: field.default for field in fields(TrainConfig) if field.name in now} | before
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if changed & {"steps"} and now["schedule"] != "constant":
         log.warning("--steps was %s and is %s: the learning rate follows the new number", before["steps"], now["steps"])

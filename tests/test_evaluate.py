@@ -350,6 +350,35 @@ def test_a_bundled_style_beside_lbfgs_as_json(capsys):
     assert style["median"].keys() == {"from_noise", "from_content"}
 
 
+def test_temporal_numbers_are_those_of_both_engines_and_in_the_table(capsys):
+    exported = bundled_style("great-wave").onnx
+    arguments = ["evaluate", "great-wave", exported, "--content", PHOTOS, "--painting", PAINTING, "--size", 64]
+    arguments += ["--photos", 2, "--style-size", 64, "--temporal", "-q"]
+
+    assert main([*map(str, arguments), "--json"]) == 0
+    one, other = json.loads(capsys.readouterr().out)["styles"]
+    assert main([*map(str, arguments)]) == 0
+
+    table = capsys.readouterr().out
+    assert one["mean"]["temporal"] == pytest.approx(other["mean"]["temporal"], rel=1e-2)
+    assert one["mean"]["temporal"] > 1
+    for score in one["photos"]:
+        assert 2 < score["temporal"]["clip"] < 4
+    assert one["mean"]["flicker"] == pytest.approx(sum(score["temporal"]["painted"] for score in one["photos"]) / 2)
+    assert table.count("temporal") == table.count("flicker") == 3
+
+
+def test_frames_of_a_clip_are_photos(tmp_path):
+    frames = [Image.fromarray(np.full((60, 80, 3), level, np.uint8)) for level in range(0, 200, 20)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=100, lossless=True)
+
+    photos, failed = read_photos(tmp_path / "a.webp", 32, 2)
+
+    assert failed == {}
+    assert list(photos) == ["a.webp at 0.20 s", "a.webp at 0.70 s"]
+    assert [round(float(pixels.mean()) * 255) for pixels in photos.values()] == [40, 140]
+
+
 def test_tables_of_two_styles_and_a_damaged_photo_end_with_exit_status_1(trained, tmp_path, capsys):
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fastnst.errors import OutputError
+from fastnst.errors import Interrupted, OutputError
 from fastnst.files import atomic_write, check_output, is_folder, make_folder, show, write_bytes
 
 
@@ -160,3 +160,27 @@ def test_is_folder_is_false_for_names_no_file_can_have(tmp_path):
 )
 def test_show_escapes_what_cannot_be_printed_and_nothing_else(name, shown):
     assert show(name) == shown
+
+
+def stop_writing(target, part):
+    with atomic_write(target, part) as file:
+        file.write(b"new")
+        raise Interrupted("stopped", 2)
+
+
+def test_interrupted_write_is_kept_under_its_other_name(tmp_path):
+    target, part = tmp_path / "a.bin", tmp_path / "a.part.bin"
+    target.write_bytes(b"old")
+
+    with pytest.raises(Interrupted):
+        stop_writing(target, part)
+
+    assert (target.read_bytes(), part.read_bytes()) == (b"old", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.part.bin"]
+
+
+def test_interrupted_write_without_another_name_leaves_nothing(tmp_path):
+    with pytest.raises(Interrupted):
+        stop_writing(tmp_path / "a.bin", None)
+
+    assert list(tmp_path.iterdir()) == []

@@ -14,13 +14,13 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 LEVELS = {
     **dict.fromkeys(["errors", "files", "device", "config"], 0),
     **dict.fromkeys(["image", "compose", "layers", "vgg", "inception", "nets", "onnx_file"], 1),
-    **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation"], 1),
+    **dict.fromkeys(["progress", "distributed", "guards", "descent", "animation", "steadiness", "clip"], 1),
     **dict.fromkeys(["losses", "parts", "data", "logs", "checkpoint", "classifier", "styles", "tiling", "graph"], 2),
     **dict.fromkeys(["adapter"], 2),
     **dict.fromkeys(["foreign"], 3),
     **dict.fromkeys(["engine", "train", "optimize", "finetune", "dream"], 3),
     **dict.fromkeys(["stylize", "export", "info", "evaluate", "memory"], 4),
-    **dict.fromkeys(["benchmark", "sheet", "report", "sweep", "reconstruct", "tradeoff", "visualize"], 5),
+    **dict.fromkeys(["benchmark", "sheet", "report", "sweep", "reconstruct", "tradeoff", "visualize", "video"], 5),
     "cli": 6,
     "__init__": 6,
     "__main__": 7,
@@ -85,7 +85,12 @@ def test_public_functions_and_classes_say_what_they_are(module):
 # What runs a trained style must not need what trains one.
 @pytest.mark.parametrize(
     "statement",
-    ["import fastnst", "import fastnst.cli", "from fastnst import Stylizer", "import fastnst.sheet, fastnst.info"],
+    [
+        "import fastnst",
+        "import fastnst.cli",
+        "from fastnst import Stylizer",
+        "import fastnst.sheet, fastnst.info, fastnst.video",
+    ],
 )
 def test_importing_the_runtime_imports_no_training_package(statement, tmp_path):
     script = f"{statement}\nimport sys\nprint(*{{'torch', 'onnx', 'safetensors', 'onnxruntime'}} & set(sys.modules))"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import PAINTINGS, PHOTOS, ROOT, Run
 from PIL import Image
+from test_clip import make_animation, make_clip
 
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 # Three steps on small crops instead of an evening's training, and little pictures.
@@ -55,6 +56,8 @@ def run_commands(block: str, fastnst: Run) -> int:
 def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(PHOTOS / "red-panda.jpg", tmp_path / "photo.jpg")
     shutil.copy(PAINTINGS / "village-street.jpg", tmp_path / "my-painting.jpg")
+    make_clip(tmp_path / "clip.mp4", frames=12, sound="aac")
+    make_animation(tmp_path / "move.gif")
     (tmp_path / "photos").mkdir()
     for name in ("owl", "cow", "lemur"):
         shutil.copy(PHOTOS / f"{name}.jpg", tmp_path / "photos")

@@ -11,7 +11,7 @@ from PIL import Image
 from fastnst import stylize
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, OutputError, UsageError
-from fastnst.image import Picture, read_picture
+from fastnst.image import Picture, read_picture, resize
 from fastnst.stylize import IN_HAND, Job, Stylizer, check_styles, plan, run
 
 OPTIONS = StylizeOptions()
@@ -389,6 +389,19 @@ def test_standard_output_gets_every_byte_when_a_write_takes_only_a_part(folder, 
 
 
 # release test 37
+@pytest.mark.parametrize("options", [{}, {"max_size": 40}, {"strength": 0.5, "preserve_color": "luma"}])
+def test_pictures_painted_at_once_are_those_painted_one_by_one(onnx_style, options):
+    stylizer = Stylizer.open(onnx_style)
+    pictures = [read_picture(PHOTOS / f"{name}.jpg") for name in ("owl", "cow")]
+    pictures = [resize(picture, 64, 80) for picture in pictures]
+
+    together = stylizer.paint_many(pictures, StylizeOptions(**options))
+
+    for picture, painted in zip(pictures, together, strict=True):
+        alone = stylizer.paint(picture, StylizeOptions(**options))
+        assert np.abs(painted.rgb.astype(int) - alone.rgb).max() <= 1
+
+
 def test_same_photo_twice_gives_the_same_pixels(onnx_style):
     first, second = (Stylizer.open(onnx_style).stylize(noise(65, 97)) for _ in range(2))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_RUN, small_material
+from conftest import PHOTOS, SMALL_RUN, small_material
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -21,10 +21,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_data import bomb, cut_off, save_noise, save_plain
 
 from fastnst import __version__
-from fastnst.checkpoint import load_checkpoint, load_state, previous_state
+from fastnst.checkpoint import load_checkpoint, load_state, previous_state, save_state
 from fastnst.data import Photographs
+from fastnst.engine import open_engine
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError
+from fastnst.evaluate import measure_temporal, read_photo
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms
+from fastnst.steadiness import Jolt
 from fastnst.stylize import Stylizer
 from fastnst.train import StepReport, TrainConfig, TrainingRun, train
 from fastnst.vgg import BUNDLED
@@ -171,7 +174,7 @@ def test_on_step_sees_what_metrics_hold(configure, output):
 
     train(configure(output, steps=3), reports.append)
 
-    assert [vars(report) for report in reports] == metrics(output)
+    assert [report.to_json() for report in reports] == metrics(output)
 
 
 def test_tensorboard_shows_losses_and_previews(finished):
@@ -829,6 +832,81 @@ def test_micro_batches_give_the_losses_and_gradients_of_the_batch(configure, out
 
     assert found == pytest.approx(values, rel=1e-5)
     assert float((parts - whole).norm() / whole.norm()) < 2e-3  # rounding, that instance norm makes more of
+
+
+def test_without_steadiness_nothing_says_so(finished):
+    assert all("steadiness" not in line for line in metrics(finished))
+
+
+def test_steadiness_is_logged_beside_the_losses_and_trains(configure, output):
+    train(configure(output, steadiness=20, steps=30, size=48, learning_rate=3e-3))
+
+    lines = metrics(output)
+    assert all(line["total"] == pytest.approx(line["content"] + line["style"] + line["tv"]) for line in lines)
+    assert all(np.isfinite(line["steadiness"]) and line["steadiness"] > 0 for line in lines)
+    assert "loss/steadiness" in EventAccumulator(str(output.with_suffix(""))).Reload().Tags()["scalars"]
+
+
+def test_steady_style_paints_a_pan_more_steadily_than_one_trained_alike(configure, finished, output, tmp_path):
+    options = {"steps": 60, "size": 48, "init": finished, "learning_rate": 3e-3}
+    photos = {"owl": read_photo(PHOTOS / "owl.jpg", 64)}
+
+    plain = train(configure(tmp_path / "plain.safetensors", **options))
+    steady = train(configure(output, steadiness=100, **options))
+
+    before, after = (measure_temporal(open_engine(style), photos)[0].ratio for style in (plain, steady))
+    assert after < before
+
+
+@pytest.mark.parametrize("killed_after", [3, 6])
+def test_resumed_run_with_steadiness_ends_like_one_never_interrupted(configure, output, tmp_path, killed_after):
+    whole = train(configure(tmp_path / "whole.safetensors", steadiness=5))
+    crash_in(configure(output, steadiness=5), killed_after)
+    torch.rand(17)  # what a resumed run draws must not depend on the state of the process
+
+    train(configure(output, steadiness=5, resume=True))
+
+    assert_same_run(output, whole)
+    assert [line["steadiness"] for line in metrics(output)] == [line["steadiness"] for line in metrics(whole)]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_micro_batches_are_jolted_like_the_batch(configure, output, micro_batch):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    options = {"batch_size": 4, "steadiness": 10}
+
+    values, whole = gradients(configure(output, **options), pixels)
+    found, parts = gradients(configure(output, micro_batch=micro_batch, **options), pixels)
+
+    assert len(values) == 5
+    assert found == pytest.approx(values, rel=1e-5)
+    assert float((parts - whole).norm() / whole.norm()) < 2e-3
+
+
+def test_penalty_that_is_not_finite_goes_back(configure, output, monkeypatch, caplog):
+    original, left = Jolt.distance, [1]
+
+    def spoiled(jolt: Jolt, painted: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+        left[0] -= 1
+        return original(jolt, painted, still) * (torch.nan if left[0] == -6 else 1)
+
+    monkeypatch.setattr(Jolt, "distance", spoiled)
+
+    train(configure(output, steadiness=5))
+
+    assert "back to step 4 with the learning rate times 0.25" in caplog.text
+    assert len(metrics(output)) == STEPS
+
+
+def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(configure, finished, output):
+    crash_in(configure(output), 6)
+    state = load_state(configure(output).state_path)
+    del state.values["config"]["steadiness"]
+    save_state(configure(output).state_path, state)
+
+    train(configure(output, resume=True))
+
+    assert_same_run(output, finished)
 
 
 STARVED = """
