@@ -247,7 +247,8 @@ class _OnnxLayers:
 
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4
-            options.enable_cpu_mem_arena = False  # or each layer would keep its own
+            # Threads of a layer that is done would go on looking for work, on cores that others need.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             data = build_layer(layer, self.weights, affine=affine is not None, relu=relu)
             self.sessions[key] = onnxruntime.InferenceSession(data, options, providers=self.providers)
         given = {"rows": rows[None]}

@@ -1,5 +1,6 @@
 """What a transformer network consists of, layer by layer, for all that runs one: torch, ONNX graphs and tiles."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -184,6 +185,7 @@ def layers(config: NetConfig) -> Iterator[Layer]:
     )
 
 
+@functools.cache
 def _folding(kernel: int, upsample: Upsampling, same: bool) -> tuple[npt.NDArray[np.float32], int, bool]:
     """The matrix of a layer that upsamples, the rows it needs before the picture, whether its blocks are shifted."""
     if upsample == "transposed":

@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 _PICTURE_SUFFIXES = {*SUFFIXES, ".gif", ".avif"}
 ALWAYS_WHOLE = 4_000_000  # pixels, which any preset paints in 2.4 GB
 IN_HAND = 3  # pictures being read, painted or written
-LIMITS = Limits(remedy="scale it down first, or paint it in bands with --tile 512")
+LIMITS = Limits(remedy="scale it down first, or paint it in bands with --tile 256")
 LARGE = Limits(pixels=500_000_000, side=65_535, size=2 << 30)
 
 Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]

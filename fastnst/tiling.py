@@ -20,7 +20,7 @@ from PIL import Image
 from fastnst.image import Array, Pixels, to_pixels
 from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, layers
 
-DEFAULT_TILE = 512  # a band has about as many pixels as a square of this side
+DEFAULT_TILE = 256  # a band has about as many pixels as a square of this side; more fit into no cache
 THUMBNAIL = 1024  # longer side of the picture that statistics come from, if not from the whole
 KEPT = 128 << 20  # bytes; layers up to this size are kept instead of computed anew
 
@@ -199,7 +199,7 @@ class _Pass:
     def _bands(self, rows: "Rows") -> Iterator[tuple[int, int]]:
         """First and last row, exclusive, of each band."""
         width = self.rgb.shape[1]
-        height = max(4, self.pixels * rows.width // (width * width))
+        height = max(8, self.pixels * rows.width // (width * width))
         for a in range(0, rows.height, height):
             yield a, min(a + height, rows.height)
 

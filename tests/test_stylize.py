@@ -327,7 +327,7 @@ def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(folder, mon
     monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=400))
     style = Stylizer.open("great-wave-tiny")
 
-    with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 512"):
+    with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 256"):
         style.stylize("in/b.png")
 
     assert style.stylize("in/b.png", StylizeOptions(tile=64)).size == (24, 20)
