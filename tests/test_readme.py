@@ -58,6 +58,7 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
     shutil.copy(PAINTINGS / "village-street.jpg", tmp_path / "my-painting.jpg")
     make_clip(tmp_path / "clip.mp4", frames=12, sound="aac")
     make_animation(tmp_path / "move.gif")
+    make_mask(tmp_path)
     (tmp_path / "photos").mkdir()
     for name in ("owl", "cow", "lemur"):
         shutil.copy(PHOTOS / f"{name}.jpg", tmp_path / "photos")
@@ -75,6 +76,38 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
     for name in ("painting.jpg", "wave.png", "sheet.jpg", "great-wave.png", "deployed.jpg", "painted.png"):
         assert (tmp_path / name).is_file(), name
     assert len(list((tmp_path / "paintings").glob("*.webp"))) == 3
+
+
+def make_mask(folder: Path) -> None:
+    """A mask.png that fits photo.jpg: white on the left, black on the right."""
+    with Image.open(folder / "photo.jpg") as photo:
+        Image.linear_gradient("L").rotate(90).resize(photo.size).save(folder / "mask.png")
+
+
+def test_commands_of_painting_work_in_order(tmp_path: Path, fastnst: Run) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "painting.md").read_text(), flags=re.DOTALL)
+    shutil.copy(PAINTINGS / "village-street.jpg", tmp_path / "my-painting.jpg")
+    make_clip(tmp_path / "clip.mp4", frames=8, sound="aac")
+    make_animation(tmp_path / "move.gif")
+    with Image.open(PHOTOS / "red-panda.jpg") as photo:
+        photo.thumbnail((200, 200))
+        photo.save(tmp_path / "photo.jpg")
+        (tmp_path / "photos").mkdir()
+        photo.save(tmp_path / "photos" / "red-panda.jpg")
+    make_mask(tmp_path)
+
+    assert sum(run_commands(block, fastnst) for block in blocks) >= 14
+    for name in (
+        "half.jpg",
+        "bold.jpg",
+        "two.jpg",
+        "between.jpg",
+        "print.png",
+        "painted.mp4",
+        "steady.mp4",
+        "painted.gif",
+    ):
+        assert (tmp_path / name).is_file(), name
 
 
 def test_commands_of_the_slow_way_work_in_order(tmp_path: Path, fastnst: Run) -> None:
@@ -116,8 +149,6 @@ def test_readme_names_every_command_and_file_it_links_to() -> None:
 
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).is_file(), target
-    commands = (
-        "train sweep stylize styles sheet export evaluate benchmark info optimize reconstruct tradeoff dream visualize"
-    )
-    for command in [*commands.split(), "finetune"]:
+    commands = "train sweep stylize styles sheet export evaluate benchmark info optimize reconstruct tradeoff dream"
+    for command in [*commands.split(), "visualize", "finetune", "import"]:
         assert f"fastnst {command}" in text
