@@ -315,7 +315,7 @@ def sheet(
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[list[str] | None, Parameter(alias="-s")] = None,
+    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=True)] = None,
     engine: Literal["auto", "torch", "onnx"] = "auto",
     device: Device = "auto",
     tile_size: int = 480,
