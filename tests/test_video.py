@@ -67,7 +67,8 @@ def test_frames_are_painted_in_batches(tmp_path, batch_size):
 def test_what_pictures_are_told_frames_are_told(tmp_path):
     source = make_clip(tmp_path / "a.mp4", size=(96, 64))
     Image.fromarray(np.where(np.arange(96) < 48, 255, 0).astype(np.uint8)[None].repeat(64, 0)).save(tmp_path / "m.png")
-    options = StylizeOptions(max_size=48, mask=tmp_path / "m.png", background="photo", feather=0, strength=0.5)
+    where = {"mask": tmp_path / "m.png", "background": "photo", "feather": 0}
+    options = StylizeOptions(max_size=48, strength=0.5, strength_mode="fade", **where)
 
     paint_clip(NEGATIVE, Job(source, tmp_path / "b.mkv"), options, WHOLE)
 
