@@ -372,6 +372,7 @@ def _check_unpacked(data: bytes, source: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
+    # NotImplementedError is what zipfile raises for an entry of a newer version than it reads.
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ModelError(f"{show(source)} is a damaged archive; get it again") from error
     if size > _LARGEST:

@@ -36,6 +36,12 @@ def quick(words: list[str]) -> list[str]:
     return kept + options
 
 
+def run_page(name: str, fastnst: Run) -> int:
+    """How many commands of a page in docs were run."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / name).read_text(), flags=re.DOTALL)
+    return sum(run_commands(block, fastnst) for block in blocks)
+
+
 def run_commands(block: str, fastnst: Run) -> int:
     """How many commands of a block were run."""
     ran = 0
@@ -85,7 +91,6 @@ def make_mask(folder: Path) -> None:
 
 
 def test_commands_of_painting_work_in_order(tmp_path: Path, fastnst: Run) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "painting.md").read_text(), flags=re.DOTALL)
     shutil.copy(PAINTINGS / "village-street.jpg", tmp_path / "my-painting.jpg")
     make_clip(tmp_path / "clip.mp4", frames=8, sound="aac")
     make_animation(tmp_path / "move.gif")
@@ -96,7 +101,7 @@ def test_commands_of_painting_work_in_order(tmp_path: Path, fastnst: Run) -> Non
         photo.save(tmp_path / "photos" / "red-panda.jpg")
     make_mask(tmp_path)
 
-    assert sum(run_commands(block, fastnst) for block in blocks) >= 14
+    assert run_page("painting.md", fastnst) >= 14
     for name in (
         "half.jpg",
         "bold.jpg",
@@ -111,7 +116,6 @@ def test_commands_of_painting_work_in_order(tmp_path: Path, fastnst: Run) -> Non
 
 
 def test_commands_of_the_slow_way_work_in_order(tmp_path: Path, fastnst: Run) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "slow-way.md").read_text(), flags=re.DOTALL)
     (tmp_path / "pairs").mkdir()
     for target, source in {
         "photo.jpg": PHOTOS / "castle.jpg",
@@ -123,10 +127,9 @@ def test_commands_of_the_slow_way_work_in_order(tmp_path: Path, fastnst: Run) ->
         "pairs/style_poppies.jpg": PAINTINGS / "poppies.jpg",
     }.items():
         shutil.copy(source, tmp_path / target)
-    with Image.open(PHOTOS / "castle.jpg") as photo:
-        Image.linear_gradient("L").resize(photo.size).save(tmp_path / "mask.png")
+    make_mask(tmp_path)
 
-    assert sum(run_commands(block, fastnst) for block in blocks) >= 15
+    assert run_page("slow-way.md", fastnst) >= 15
     for name in (
         "gatys.png",
         "painted/cat--poppies.png",
