@@ -1,5 +1,6 @@
 """Training a transformer network in one style: a config in, a checkpoint out, resumable at any moment."""
 
+import gc
 import hashlib
 import json
 import logging
@@ -299,6 +300,7 @@ class TrainingRun:
                 return self._within_memory(partial(self._accumulate, parts, targets, step))
             except _OutOfMemory:
                 self.optimizer.zero_grad(set_to_none=True)
+            gc.collect()  # tensors of the broken work in reference cycles
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             else:
