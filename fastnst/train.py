@@ -1,6 +1,5 @@
 """Training a transformer network in one style: a config in, a checkpoint out, resumable at any moment."""
 
-import gc
 import hashlib
 import json
 import logging
@@ -255,6 +254,8 @@ class TrainingRun:
         self.net = self._make_net().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.painter: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
         self.dtype = pick_precision(config.precision, device)
+        self.zero = torch.zeros((), device=device, requires_grad=True)
+        self.oldest = 1 * self.zero
         self.loss = self._make_loss()
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, fused=device.type == "cuda")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
@@ -300,7 +301,9 @@ class TrainingRun:
                 return self._within_memory(partial(self._accumulate, parts, targets, step))
             except _OutOfMemory:
                 self.optimizer.zero_grad(set_to_none=True)
-            gc.collect()  # tensors of the broken work in reference cycles
+            # A broken backward stays in autograd's queue, with all that it would have needed, until an older graph is
+            # to be worked on.
+            torch.autograd.grad(self.oldest, self.zero, retain_graph=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             else:

@@ -950,7 +950,7 @@ def starved(config: TrainConfig, *numbers: int) -> str:
 def test_memory_that_runs_out_halves_the_micro_batch(configure, output):
     micro_batch, *terms = starved(configure(output), 128, 16, 300).split()
 
-    assert int(micro_batch) in (1, 2, 4, 8)
+    assert int(micro_batch) in (2, 4, 8)
     assert all(np.isfinite(float(term)) for term in terms)
 
 
