@@ -234,7 +234,7 @@ def stylize(
             def on_share(share: float) -> None:
                 nonlocal progress
                 if progress is None:
-                    progress = stack.enter_context(Progress("painting", 100, "percent", quiet=talk.quiet))
+                    progress = stack.enter_context(Progress("painting", 100, "%", quiet=talk.quiet))
                 if int(100 * share) > progress.done:
                     progress.start_at(int(100 * share) - 1)
                     progress.advance()

@@ -35,7 +35,10 @@ class Pace:
 
 
 class Progress:
-    """Counts to a total: `with Progress("training", 400, "step") as progress: progress.advance("loss 0.4")`."""
+    """Counts to a total: `with Progress("training", 400, "step") as progress: progress.advance("loss 0.4")`.
+
+    The unit "%" is for shares of one piece of work, of which there is no number a second to tell.
+    """
 
     def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -87,7 +90,10 @@ class Progress:
         if self.quiet or (now - self.spoken < PLAIN_EVERY and self.done < self.total):
             return
         self.spoken = now
-        parts = [f"{self.title} {self.unit} {self.done}/{self.total}", note, f"{rate:.2f} {self.unit}s/s", left]
+        if self.unit == "%":
+            parts = [f"{self.title} {100 * self.done // self.total} %", note, left]
+        else:
+            parts = [f"{self.title} {self.unit} {self.done}/{self.total}", note, f"{rate:.2f} {self.unit}s/s", left]
         print(", ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 

@@ -448,7 +448,7 @@ def test_a_picture_in_bands_is_the_same_and_shows_how_far_it_is(painted, tmp_pat
     status, out, err = painted("a.png", "-o", "bands.png", "--tile", "64")
 
     assert (status, out) == (0, "bands.png\n")
-    assert "painting percent 100/100" in err
+    assert "painting 100 %" in err
     whole, bands = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("whole.png", "bands.png"))
     assert np.abs(whole - bands).max() <= 1
 
