@@ -167,7 +167,7 @@ class TrainConfig(TrainOptions):
     tv_weight: float | None = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
     steadiness: float = 0.0
-    """weight of a penalty for strokes that boil in a clip, 0 is off; 3 halves it, with --style-weight 3 at equal style"""
+    """weight of a penalty for strokes that boil in a clip, 0 is off; 3 with --style-weight 3 halves it"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""

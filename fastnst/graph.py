@@ -128,13 +128,28 @@ def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = F
     if layer.upsample is None and not blocks:
         return weight
     size = layer.kernel + 1 if blocks else layer.size
-    phase, place, tap = np.ogrid[:2, :size, : layer.kernel]
-    matrix = graph.constant((place == phase + tap).astype(np.float32) if blocks else layer.matrix)
+    matrix = graph.constant(shifts(layer.kernel) if blocks else layer.matrix)
     weight = graph.add("Cast", weight, to=FLOAT32) if graph.half else weight
     folded = graph.add("Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad")
     folded = graph.add("Cast", folded, to=FLOAT16) if graph.half else folded
     shape = graph.constant(np.array([4 * layer.outputs, layer.inputs, size, size]))
     return graph.add("Reshape", folded, shape, name=f"{layer.name}.folded")
+
+
+def shifts(kernel: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """(2, kernel + 1, kernel): how a kernel becomes those of two neighbouring pixels, along an axis."""
+    phase, place, tap = np.ogrid[:2, : kernel + 1, :kernel]
+    return np.asarray(place == phase + tap, np.float32)
+
+
+def in_blocks(
+    weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """A kernel (o, i, k, k) as that of 2x2 pixels at once, (4o, i, k + 1, k + 1)."""
+    outputs, inputs, kernel, _ = weight.shape
+    matrix = shifts(kernel)
+    blocks = np.einsum("yab,oibc,xdc->oyxiad", matrix, weight, matrix, optimize=True)
+    return np.ascontiguousarray(blocks.reshape(4 * outputs, inputs, kernel + 1, kernel + 1), np.float32)
 
 
 def begin(graph: OnnxGraph, config: NetConfig, image: str, size: str) -> str:
@@ -294,14 +309,23 @@ def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> 
         x = graph.add("Add", graph.add("Mul", x, scale), shift)
     if relu:
         x = graph.add("Relu", x)
+    folded, stride, pads = layer.folded(weights[layer.weight]), layer.stride, [0] * 4
+    blocks = layer.outputs == 3 and layer.upsample is None and stride == 1
+    if blocks:  # see paint_blocks; a row and a column more, so that an odd number of them has its last block
+        folded, stride, pads = in_blocks(folded), 2, [0, 0, 1, 1]
     bias = ""
     if layer.bias:
-        bias = graph.constant(np.repeat(weights[layer.bias], 4 if layer.upsample else 1))
-    kernel = graph.constant(layer.folded(weights[layer.weight]))
-    name = "made" if layer.upsample is None else "blocks"
-    made = graph.add("Conv", *filter(None, (x, kernel, bias)), name=name, strides=[layer.stride] * 2)
-    if layer.upsample:
-        made = graph.add("DepthToSpace", made, name="made", blocksize=2, mode="CRD")
+        bias = graph.constant(np.repeat(weights[layer.bias], len(folded) // layer.outputs))
+    name = "blocks" if layer.upsample or blocks else "made"
+    made = graph.add(
+        "Conv", *filter(None, (x, graph.constant(folded), bias)), name=name, strides=[stride] * 2, pads=pads
+    )
+    if layer.upsample or blocks:
+        made = graph.add("DepthToSpace", made, name="pixels" if blocks else "made", blocksize=2, mode="CRD")
+    if blocks:
+        size = graph.add("Sub", graph.add("Shape", x, start=2), graph.constant(np.array([layer.kernel - 1] * 2)))
+        zeros, axes = graph.constant(np.array([0, 0])), graph.constant(np.array([2, 3]))
+        made = graph.add("Slice", made, zeros, size, axes, name="made")
     graph.output(made, np.float32, (1, layer.outputs, "h", "w"))
     return graph.to_bytes()
 

@@ -2,9 +2,10 @@
 
 A tile painted alone has a contrast and colors of its own, because instance normalization takes the mean and variance of
 what it is given. Here each layer is run over all bands to learn those of the whole picture, and then again, or read
-from memory, for what follows. Only the lowest resolution is kept whole, twice; larger layers are computed anew when
-they are needed. Each band sees real rows beyond its edge, and reflections at the picture's own border alone. So the
-result is that of one pass over the whole picture, but for the order of sums.
+from memory, for what follows. The lowest resolution is kept whole, twice; where only one of the two is needed, the next
+larger layer lies in the other's place, in half precision. Larger ones are computed anew when they are needed. Each band
+sees real rows beyond its edge, and reflections at the picture's own border alone. So the result is that of one pass
+over the whole picture, but for rounding.
 """
 
 import math
@@ -23,6 +24,7 @@ from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, layers
 DEFAULT_TILE = 256  # a band has about as many pixels as a square of this side; more fit into no cache
 THUMBNAIL = 1024  # longer side of the picture that statistics come from, if not from the whole
 KEPT = 128 << 20  # bytes; layers up to this size are kept instead of computed anew
+ROOM = 1024  # half precision has room for 64 times as much
 
 StatisticsOf = Literal["whole", "thumbnail"]
 Vector = npt.NDArray[np.float64]
@@ -101,6 +103,10 @@ class _Pass:
         count = len(tiler.config.channels)
         self.down, self.residual, self.up = plan[:count], plan[count:-count], plan[-count:-1]
         self.last = plan[-1]
+        height, width = self.picture.height, self.picture.width
+        for layer in self.down:
+            height, width = layer.height(height), layer.height(width)
+        self.lowest = 4 * self.down[-1].outputs * height * width  # bytes
         self.done, self.total = 0.0, 1.0
 
     def whole(self) -> Pixels:
@@ -123,16 +129,21 @@ class _Pass:
             if layer in self.residual and layer.adds is None:
                 block = rows
             made = LayerRows(rows, layer, self._convolve)
-            made.affine, made.relu = self._affine(layer, *moments[str(layer.norm)]), layer.relu
+            made.affine, made.relu = _columns(*self._affine(layer, *moments[str(layer.norm)])), layer.relu
             rows = made if layer.adds is None else SumRows(block, made, layer.adds)
         return self._painted(rows)
 
     def _normalized(self, source: "Rows", layer: Layer, keep: bool = False) -> "Rows":
-        """A layer with the statistics of all its rows, kept if it is small or has to be."""
+        """A layer with the statistics of all its rows, kept if there is room or it has to be."""
         made = LayerRows(source, layer, self._convolve)
-        if not keep and not _is_small(made.shape):
-            return self._measured(made, None)
-        return self._measured(made, np.empty(made.shape, np.float32))
+        dtype = np.float32 if keep else self._kept(made.shape)
+        return self._measured(made, None if dtype is None else StoredRows(np.empty(made.shape, dtype)))
+
+    def _kept(self, shape: tuple[int, int, int]) -> type[np.float32 | np.float16] | None:
+        """In which precision a layer is kept, if at all."""
+        if 4 * math.prod(shape) <= KEPT:
+            return np.float32
+        return np.float16 if 2 * math.prod(shape) <= self.lowest else None
 
     def _residual_blocks(self, source: "Rows") -> "Rows":
         """The blocks at the lowest resolution, in two pictures of it: the sum so far and a layer in between."""
@@ -144,9 +155,9 @@ class _Pass:
             total.values[:, a:b] = source.activated(a, b)
         between = np.empty_like(total.values)
         for first, second in zip(self.residual[::2], self.residual[1::2], strict=True):
-            rows = self._measured(LayerRows(total, first, self._convolve), between)
+            rows = self._measured(LayerRows(total, first, self._convolve), StoredRows(between))
             # Written over what it is computed from.
-            rows = self._measured(LayerRows(OverwrittenRows(rows), second, self._convolve), between)
+            rows = self._measured(LayerRows(OverwrittenRows(rows), second, self._convolve), StoredRows(between))
             for a, b in self._bands(rows):
                 block = total.values[:, a:b]
                 if second.adds != 1:
@@ -173,28 +184,29 @@ class _Pass:
             self.on_progress(1.0)
         return painted
 
-    def _measured(self, made: "Rows", values: Array | None) -> "Rows":
-        """The same rows with their affine, read from the values from now on if there are any to write them to."""
+    def _measured(self, made: "Rows", stored: "StoredRows | None") -> "Rows":
+        """The same rows with their affine, read from where they are stored from now on if they are."""
         assert isinstance(made, LayerRows)
         layer = made.layer
         moments = Moments(made.channels)
         for a, b in self._bands(made):
             block = made.read(a, b)
             moments.add(block)
-            if values is not None:
-                values[:, a:b] = block
+            if stored is not None:
+                stored.write(a, block)
         mean, variance = moments.mean, moments.variance
         if self.on_moments is not None:
             mean, variance = self.on_moments(str(layer.norm), mean, variance)
-        rows = made if values is None else StoredRows(values)
-        rows.affine, rows.relu = self._affine(layer, mean, variance), layer.relu
+        affine = self._affine(layer, mean, variance)
+        rows = made if stored is None else stored
+        rows.affine, rows.relu = _columns(*affine) if stored is None else stored.scaled(*affine), layer.relu
         return rows
 
-    def _affine(self, layer: Layer, mean: Vector, variance: Vector) -> Affine:
+    def _affine(self, layer: Layer, mean: Vector, variance: Vector) -> tuple[Vector, Vector]:
+        """Scale and shift of each channel."""
         weights = self.tiler.weights
         scale = weights[f"{layer.norm}.weight"] / np.sqrt(variance + self.tiler.config.epsilon)
-        shift = weights[f"{layer.norm}.bias"] - mean * scale
-        return scale.astype(np.float32)[:, None, None], shift.astype(np.float32)[:, None, None]
+        return scale, weights[f"{layer.norm}.bias"] - mean * scale
 
     def _bands(self, rows: "Rows") -> Iterator[tuple[int, int]]:
         """First and last row, exclusive, of each band."""
@@ -219,7 +231,7 @@ class _Pass:
             for layer in part:
                 shape = (layer.outputs, layer.height(shape[1]), layer.height(shape[2]))
                 shapes.append(shape)
-            kept = [_is_small(one) or part is self.residual for one in shapes[:-1]] + [True]
+            kept = [self._kept(one) is not None or part is self.residual for one in shapes[:-1]] + [True]
             for index, layer in enumerate(part):
                 again = times or kept[index:].index(True) + 1
                 work += again * layer.inputs * layer.size**2 * math.prod(shapes[index])
@@ -239,14 +251,15 @@ class Moments:
         self.squares: Vector = np.zeros(channels)
 
     def add(self, block: Array) -> None:
+        # No matrix products, though they take the same sums: threads of a BLAS go on looking for work for a while,
+        # on the cores where the next convolution runs.
         flat = block.reshape(len(block), -1)
-        ones = np.ones(flat.shape[1], np.float32)
         if self.origin is None:
-            self.origin = (flat @ ones)[:, None] / np.float32(len(ones))
+            self.origin = (np.einsum("cp->c", flat) / np.float32(flat.shape[1]))[:, None]
         distance = flat - self.origin
-        self.sums += distance @ ones  # as matrix products, which are far faster than sums
+        self.sums += np.einsum("cp->c", distance)
         self.squares += np.einsum("cp,cp->c", distance, distance)
-        self.count += len(ones)
+        self.count += flat.shape[1]
 
     @property
     def mean(self) -> Vector:
@@ -331,14 +344,45 @@ class PictureRows(ComputedRows):
 
 
 class StoredRows(Rows):
-    """Rows in memory."""
+    """Rows in memory, in single precision; or in half, as distances from about the mean of each channel.
 
-    def __init__(self, values: Array) -> None:
-        super().__init__(*values.shape)
+    Of half precision, what is read are those distances: `scaled` says what becomes of them.
+    """
+
+    def __init__(self, values: npt.NDArray[np.float32 | np.float16]) -> None:
+        channels, height, width = values.shape
+        super().__init__(channels, height, width)
         self.values = values
+        self.origin: Array = np.zeros((channels, 1, 1), np.float32)
+        self.unit = 1.0  # of the distances, a power of two
 
     def read(self, a: int, b: int) -> Array:
-        return self.values[:, a:b]
+        return self.values[:, a:b].astype(np.float32, copy=False)
+
+    def write(self, a: int, rows: Array) -> None:
+        """Put rows (channels, h, width) at row a, below all that was written before."""
+        place = self.values[:, a : a + rows.shape[1]]
+        if place.dtype == np.float32:
+            place[...] = rows
+            return
+        if a == 0:
+            self.origin = np.einsum("chw->c", rows)[:, None, None] / np.float32(rows[0].size)
+        try:
+            with np.errstate(over="raise"):
+                self._put(rows, place)
+        except FloatingPointError:
+            unit = 2.0 ** math.ceil(math.log2(float(np.abs(rows - self.origin).max()) / ROOM))
+            self.values[:, :a] *= np.float16(self.unit / unit)
+            self.unit = unit
+            self._put(rows, place)
+
+    def _put(self, rows: Array, place: npt.NDArray[np.float32 | np.float16]) -> None:
+        distance = rows if self.unit == 1 else rows / np.float32(self.unit)
+        np.subtract(distance, self.origin / np.float32(self.unit), out=place, casting="unsafe")
+
+    def scaled(self, scale: Vector, shift: Vector) -> Affine:
+        """The affine of what is read, for one of the rows themselves."""
+        return _columns(scale * self.unit, shift + scale * self.origin[:, 0, 0])
 
 
 class OverwrittenRows(ComputedRows):
@@ -347,13 +391,13 @@ class OverwrittenRows(ComputedRows):
     def __init__(self, rows: Rows) -> None:
         assert isinstance(rows, StoredRows)
         super().__init__(*rows.shape)
-        self.values, self.affine, self.relu = rows.values, rows.affine, rows.relu
+        self.rows, self.affine, self.relu = rows, rows.affine, rows.relu
         self._read = 0
 
     def compute(self, a: int, b: int) -> Array:
         assert a >= self._read, "these rows are gone"
         self._read = b
-        return self.values[:, a:b].copy()
+        return self.rows.read(a, b).copy()
 
 
 class CroppedRows(Rows):
@@ -414,8 +458,8 @@ class SumRows(ComputedRows):
         return self.skip * self.around.activated(a, b) + inside
 
 
-def _is_small(shape: tuple[int, int, int]) -> bool:
-    return 4 * math.prod(shape) <= KEPT
+def _columns(scale: Vector, shift: Vector) -> Affine:
+    return scale.astype(np.float32)[:, None, None], shift.astype(np.float32)[:, None, None]
 
 
 def _activated(rows: Array, affine: Affine | None, relu: bool) -> Array:
