@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from fastnst.nets import TransformerNet
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 PAINTINGS = ROOT / "examples" / "paintings"
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Options of a training run that takes a second.
 SMALL_RUN = {
