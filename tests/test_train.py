@@ -955,8 +955,9 @@ def test_memory_that_runs_out_halves_the_micro_batch(configure, output):
 
 
 def test_one_crop_that_does_not_fit_into_memory_says_what_to_do(configure, output):
-    assert "one crop of 256x256 does not fit into the memory of cpu; use a smaller --size" in starved(
-        configure(output), 256, 2, 60
+    # The loss network's first layer alone takes 64 MiB.
+    assert "one crop of 512x512 does not fit into the memory of cpu; use a smaller --size" in starved(
+        configure(output), 512, 2, 60
     )
 
 
