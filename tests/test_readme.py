@@ -85,7 +85,7 @@ def test_readme_commands_work_in_order(tmp_path: Path, fastnst: Run, monkeypatch
 
 
 def make_mask(folder: Path) -> None:
-    """A mask.png that fits photo.jpg: white on the left, black on the right."""
+    """A mask.png that fits photo.jpg: from black on the left to white on the right."""
     with Image.open(folder / "photo.jpg") as photo:
         Image.linear_gradient("L").rotate(90).resize(photo.size).save(folder / "mask.png")
 
