@@ -4,6 +4,7 @@ Times of two runs on a shared machine say little; times taken in turn, over seve
 """
 
 import contextlib
+import copy
 import io
 import statistics
 import tempfile
@@ -39,7 +40,7 @@ from fastnst.graph import build
 from fastnst.layers import PRESETS
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.memory import peak_memory
-from fastnst.nets import TransformerNet, UpConvolution
+from fastnst.nets import InstanceNorm, TransformerNet, UpConvolution
 from fastnst.train import TrainingRun
 from fastnst.vgg import VGGFeatures
 
@@ -126,19 +127,21 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     return sum(int(count) for operator, count in counts.items() if "convolution" in str(operator)) // 2
 
 
-def plain_net(preset: str) -> nn.Module:
-    """A preset's network as most repositories write it: upsampled before the convolution, torch's own normalization."""
-    net = TransformerNet(PRESETS[preset])
+def plain_net(net: TransformerNet) -> TransformerNet:
+    """The same network, weights and all, as most repositories write it: upsampled first, torch's own normalization."""
+    net = copy.deepcopy(net)
     for parent in list(net.modules()):
         for name, module in list(parent.named_children()):
-            if isinstance(module, nn.InstanceNorm2d):
-                parent.register_module(name, nn.InstanceNorm2d(module.num_features, affine=True))
+            if isinstance(module, InstanceNorm):
+                plain: nn.Module = nn.InstanceNorm2d(module.num_features, module.eps, affine=True)
+                plain.load_state_dict(module.state_dict())
+                parent.register_module(name, plain)
             elif isinstance(module, UpConvolution):
                 inputs, outputs, (kernel, _) = module.in_channels, module.out_channels, module.kernel_size
-                conv = nn.Conv2d(inputs, outputs, kernel, bias=module.bias is not None)
-                parent.register_module(
-                    name, nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(kernel // 2), conv)
-                )
+                plain = nn.Conv2d(inputs, outputs, kernel, bias=module.bias is not None)
+                plain.load_state_dict(module.state_dict())
+                before = nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReplicationPad2d(kernel // 2)
+                parent.register_module(name, nn.Sequential(*before, plain))
     return net
 
 
@@ -212,13 +215,15 @@ def benchmark_stylize(options: StylizeBenchmark, on_round: OnRound | None = None
     return found
 
 
-PLAIN, OURS = "torch.onnx.export", "fastnst export"
+PLAIN, FOLDED, OURS = "torch.onnx.export", "torch.onnx.export, folded", "fastnst export"
 
 
 def benchmark_forms(options: FormsBenchmark, on_round: OnRound | None = None) -> list[Comparison]:
     """One network in ONNX Runtime on the processor, written in several ways that paint the same.
 
-    The reference is torch.onnx.export as it comes; each other one differs from what `fastnst export` writes in one way.
+    The reference is what torch.onnx.export makes of the network in torch's own layers. Next to it is what it makes of
+    fastnst's, where upsampling is folded into convolutions. Each other one differs from what `fastnst export` writes in
+    one way.
     """
     import onnxruntime
 
@@ -226,16 +231,20 @@ def benchmark_forms(options: FormsBenchmark, on_round: OnRound | None = None) ->
     found = []
     with tempfile.TemporaryDirectory() as folder:
         engines: dict[str, OnnxEngine] = {}
-        for name, data in {PLAIN: plain_export(net), **forms(net)}.items():
+        exports = {PLAIN: plain_export(plain_net(net)), FOLDED: plain_export(net)}
+        for name, data in {**exports, **forms(net)}.items():
             path = Path(folder) / f"{len(engines)}.onnx"
             path.write_bytes(data)
             engines[name] = OnnxEngine(path, "cpu")
         differences = {name: largest_difference(net, engine) * 255 for name, engine in engines.items()}
         for size in options.size:
             picture = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
-            times = take_turns(
-                {name: _timed(partial(engine, picture)) for name, engine in engines.items()}, options.rounds, on_round
-            )
+            # The networks alone, without what adapts files of unknown origin.
+            works = {
+                name: _timed(partial(engine.session.run, None, {engine.input: picture}))
+                for name, engine in engines.items()
+            }
+            times = take_turns(works, options.rounds, on_round)
             setting = {
                 **_setting(options.rounds, torch.device("cpu")),
                 "onnxruntime": onnxruntime.__version__,
@@ -454,7 +463,7 @@ def _training_run(options: TrainBenchmark, folder: Path, device: torch.device) -
 
 def _plain_step(preset: str, crops: np.ndarray[Any, np.dtype[np.uint8]], device: torch.device) -> Callable[[], float]:
     torch.manual_seed(0)
-    net = plain_net(preset).to(device)
+    net = plain_net(TransformerNet(PRESETS[preset])).to(device)
     features = VGGFeatures(STYLE_LAYERS).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     weights = DEFAULT_WEIGHTS["paper"]

@@ -82,7 +82,8 @@ def test_multiply_adds_of_three_convolutions_computed_by_hand():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_plain_network_is_as_large_and_paints_as_large(preset):
-    plain, ours = plain_net(preset), TransformerNet(PRESETS[preset])
+    ours = TransformerNet(PRESETS[preset])
+    plain = plain_net(ours)
 
     sizes = [sorted(parameter.numel() for parameter in net.parameters()) for net in (plain, ours)]
     assert sizes[0] == sizes[1]
@@ -159,7 +160,7 @@ def test_forms_are_compared_with_a_plain_export():
     (found,) = benchmark_forms(FormsBenchmark(preset="tiny", size=(32,), rounds=1))
 
     names = [speed.name for speed in found.speeds]
-    assert names == ["torch.onnx.export", "fastnst export", *FORMS]
+    assert names == ["torch.onnx.export", "torch.onnx.export, folded", "fastnst export", *FORMS]
     assert all(speed.grey_levels is not None and speed.grey_levels < 0.1 for speed in found.speeds)
     assert [(one.name, one.reference) for one in found.ratios] == [(name, names[0]) for name in names[1:]]
 
@@ -174,6 +175,16 @@ def test_all_forms_paint_the_same():
     for name, data in forms(net).items():
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
         np.testing.assert_allclose(session.run(None, {"image": image})[0], expected, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_network_in_torch_layers_is_the_same(preset):
+    torch.manual_seed(0)
+    net = TransformerNet(PRESETS[preset])
+    image = torch.rand(2, 3, 33, 50)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(plain_net(net)(image), net(image), atol=1e-4, rtol=0)
 
 
 def test_forms_really_differ():
