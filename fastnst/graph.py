@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from fastnst.errors import UsageError
-from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, layers
+from fastnst.layers import FAINT, WINDOW, Layer, NetConfig, Weights, fold, layers
 from fastnst.onnx_file import OnnxGraph, read_tensors
 
 FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
@@ -140,16 +140,6 @@ def shifts(kernel: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """(2, kernel + 1, kernel): how a kernel becomes those of two neighbouring pixels, along an axis."""
     phase, place, tap = np.ogrid[:2, : kernel + 1, :kernel]
     return np.asarray(place == phase + tap, np.float32)
-
-
-def in_blocks(
-    weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """A kernel (o, i, k, k) as that of 2x2 pixels at once, (4o, i, k + 1, k + 1)."""
-    outputs, inputs, kernel, _ = weight.shape
-    matrix = shifts(kernel)
-    blocks = np.einsum("yab,oibc,xdc->oyxiad", matrix, weight, matrix, optimize=True)
-    return np.ascontiguousarray(blocks.reshape(4 * outputs, inputs, kernel + 1, kernel + 1), np.float32)
 
 
 def begin(graph: OnnxGraph, config: NetConfig, image: str, size: str) -> str:
@@ -312,7 +302,7 @@ def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> 
     folded, stride, pads = layer.folded(weights[layer.weight]), layer.stride, [0] * 4
     blocks = layer.outputs == 3 and layer.upsample is None and stride == 1
     if blocks:  # see paint_blocks; a row and a column more, so that an odd number of them has its last block
-        folded, stride, pads = in_blocks(folded), 2, [0, 0, 1, 1]
+        folded, stride, pads = fold(folded, shifts(layer.kernel)), 2, [0, 0, 1, 1]
     bias = ""
     if layer.bias:
         bias = graph.constant(np.repeat(weights[layer.bias], len(folded) // layer.outputs))

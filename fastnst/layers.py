@@ -141,12 +141,7 @@ class Layer:
 
     def folded(self, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Weights (o, i, kernel, kernel) as they are applied: (o or 4o, i, size, size), blocks as in pixel shuffle."""
-        if self.upsample is None:
-            return weight
-        # In double precision, so that it does not matter in which order the sums are taken.
-        matrix = self.matrix.astype(np.float64)
-        blocks = np.einsum("yab,oibc,xdc->oyxiad", matrix, weight.astype(np.float64), matrix, optimize=True)
-        return np.ascontiguousarray(blocks.reshape(-1, weight.shape[1], self.size, self.size), dtype=np.float32)
+        return weight if self.upsample is None else fold(weight, self.matrix)
 
     def height(self, height: int) -> int:
         """Rows, or columns, of its output for so many of its input."""
@@ -183,6 +178,15 @@ def layers(config: NetConfig) -> Iterator[Layer]:
         norm="paint_norm" if config.last_norm else None,
         biased=True,
     )
+
+
+def fold(weight: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A kernel (o, i, k, k) as that of 2x2 pixels at once, (4o, i, size, size): see `Layer.matrix`."""
+    # In double precision, so that it does not matter in which order the sums are taken.
+    wide = matrix.astype(np.float64)
+    blocks = np.einsum("yab,oibc,xdc->oyxiad", wide, weight.astype(np.float64), wide, optimize=True)
+    _, size, _ = matrix.shape
+    return np.ascontiguousarray(blocks.reshape(-1, weight.shape[1], size, size), dtype=np.float32)
 
 
 @functools.cache
