@@ -35,13 +35,14 @@ from fastnst.config import (
 from fastnst.data import Photographs
 from fastnst.device import torch_device
 from fastnst.engine import OnnxEngine, open_engine
-from fastnst.export import SAMPLE, export, largest_difference
-from fastnst.graph import build
-from fastnst.layers import PRESETS
+from fastnst.export import export, largest_difference
+from fastnst.image import SAMPLE
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.memory import peak_memory
-from fastnst.nets import InstanceNorm, TransformerNet, UpConvolution
-from fastnst.train import TrainingRun
+from fastnst.nets.onnx_graph import build
+from fastnst.nets.spec import PRESETS
+from fastnst.nets.torch_net import InstanceNorm, TransformerNet, UpConvolution
+from fastnst.train.loop import TrainingRun
 from fastnst.vgg import VGGFeatures
 
 BLOCK = 8  # steps in a row that are timed with photographs; three before them use up what was loaded ahead

@@ -22,8 +22,8 @@ from fastnst import __version__
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
 from fastnst.files import show, write_bytes
 from fastnst.image import open_regular
-from fastnst.layers import NetConfig
-from fastnst.nets import TransformerNet
+from fastnst.nets.spec import NetConfig
+from fastnst.nets.torch_net import TransformerNet
 
 FORMAT = 1
 _LARGEST = 1 << 30  # bytes; a `base` network has 7 MB, its resume state 20 MB

@@ -11,17 +11,17 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fastnst.adapter import Adapter, End
 from fastnst.config import OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
 from fastnst.files import show
-from fastnst.graph import build, build_layer, read_weights
+from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
-from fastnst.layers import Layer, NetConfig, Weights
-from fastnst.onnx_file import check_onnx, read_onnx
+from fastnst.nets.bands import Affine, Tiler
+from fastnst.nets.onnx_graph import build, build_layer, read_weights
+from fastnst.nets.onnx_proto import check_onnx, read_onnx
+from fastnst.nets.spec import Layer, NetConfig, Weights
 from fastnst.styles import DEFAULT_STYLE, bundled_style
-from fastnst.tiling import Affine, Tiler
 
 log = logging.getLogger(__name__)
 

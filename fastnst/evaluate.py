@@ -11,23 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastnst.animation import Frame
 from fastnst.checkpoint import CheckpointMeta
-from fastnst.clip import open_clip
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
-from fastnst.descent import descend_lbfgs
 from fastnst.device import pick_precision, torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import show
-from fastnst.image import SUFFIXES, Array, Picture, read_picture, resize, to_array
+from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
-from fastnst.nets import TransformerNet
-from fastnst.onnx_file import read_onnx
-from fastnst.steadiness import Pan
-from fastnst.train import read_painting
+from fastnst.nets.onnx_proto import read_onnx
+from fastnst.nets.torch_net import TransformerNet
+from fastnst.optimize.descent import descend_lbfgs
+from fastnst.temporal import Pan
 from fastnst.vgg import Pooling, VGGFeatures
+from fastnst.video.animation import Frame
+from fastnst.video.clip import open_clip
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
 
@@ -305,7 +304,7 @@ def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> P
     """
     layers = [*settings.content_layers, *settings.style_layers]
     features = VGGFeatures(layers, settings.vgg, settings.pooling).to(memory_format=torch.channels_last)
-    picture = read_painting(painting, settings.style_size)
+    picture = read_style(painting, settings.style_size)
     loss = PerceptualLoss(
         features.to(device),
         torch.from_numpy(to_array(picture.rgb)).to(device),

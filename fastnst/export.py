@@ -13,14 +13,13 @@ from fastnst.config import ExportOptions
 from fastnst.engine import Engine, OnnxEngine
 from fastnst.errors import ModelError, UsageError
 from fastnst.files import check_output, show, write_bytes
-from fastnst.graph import build
-from fastnst.image import Array, read_picture, to_array
-from fastnst.nets import TransformerNet
+from fastnst.image import SAMPLE, Array, read_picture, to_array
+from fastnst.nets.onnx_graph import build
+from fastnst.nets.torch_net import TransformerNet
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1 / 255  # one grey level
-SAMPLE = Path(__file__).parent / "sample.jpg"
 SIZES = ((1, 64, 64), (1, 65, 97), (1, 33, 128), (3, 48, 80), (1, 17, 16), (1, 241, 319))  # (N, H, W)
 
 

@@ -40,6 +40,9 @@ MAGIC: dict[str, tuple[tuple[int, bytes], ...]] = {
 # What is written, by the suffix of the output.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
+# A photograph that exports and unknown networks are tried on.
+SAMPLE = Path(__file__).parent / "sample.jpg"
+
 Frames = Literal["first", "all", "reject"]
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
@@ -152,6 +155,32 @@ def shrink(picture: Picture, max_size: int) -> Picture:
     size = max(1, round(height * scale)), max(1, round(width * scale))
     _check_smallest(*size, f"image scaled down to {max_size} pixels", Limits())
     return resize(picture, *size)
+
+
+# What Pillow opens at all; a style image is scaled down at once, so memory is no reason to refuse it.
+_LARGEST_STYLE = Limits(pixels=178_000_000, side=65_535, size=1 << 30)
+
+
+def read_style(path: Path, size: int) -> Picture:
+    """A style image with a longer side of `size` pixels, as the loss sees it; a very large one is no error.
+
+    Raises InputError if it is unusable.
+    """
+    usual = Limits()
+    if str(path) == "-":
+        return scale_longer(read_picture(path), size)
+    height, width = read_size(path, _LARGEST_STYLE)
+    large = height * width > usual.pixels or max(height, width) > usual.side or path.stat().st_size > usual.size
+    if not large:
+        return scale_longer(read_picture(path), size)
+    log.warning("%s has %dx%d pixels and is scaled down to %d", show(path), width, height, size)
+    return scale_longer(read_picture(path, limits=_LARGEST_STYLE, max_size=size), size)
+
+
+def scale_longer(picture: Picture, size: int) -> Picture:
+    """The picture with a longer side of so many pixels."""
+    scale = size / max(picture.size)
+    return resize(picture, *(max(1, round(side * scale)) for side in picture.size))
 
 
 def resize(picture: Picture, height: int, width: int) -> Picture:

@@ -18,7 +18,7 @@ def describe(path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from fastnst.checkpoint import load_checkpoint
-    from fastnst.classifier import read_meta
+    from fastnst.finetune.classifier import read_meta
 
     if (found := read_meta(path)) is not None:
         return {"file": show(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}
@@ -34,7 +34,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    from fastnst.onnx_file import read_onnx, read_signature
+    from fastnst.nets.onnx_proto import read_onnx, read_signature
 
     data, found = read_onnx(path)
     inputs, outputs = read_signature(data)

@@ -19,7 +19,7 @@ from fastnst.data import Photographs
 from fastnst.errors import FastnstError, OutputError
 from fastnst.files import make_folder, show, write_bytes
 from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
-from fastnst.nets import TransformerNet
+from fastnst.nets.torch_net import TransformerNet
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastnst.errors import ModelError, UsageError
 from fastnst.files import show
-from fastnst.onnx_file import read_onnx
+from fastnst.nets.onnx_proto import read_onnx
 
 DEFAULT_STYLE = "great-wave"
 

@@ -49,8 +49,8 @@ from fastnst.image import (
     to_array,
     to_pixels,
 )
+from fastnst.nets.bands import DEFAULT_TILE, OnMoments, OnProgress, memory_needed
 from fastnst.styles import DEFAULT_STYLE
-from fastnst.tiling import DEFAULT_TILE, OnMoments, OnProgress, memory_needed
 
 log = logging.getLogger(__name__)
 

@@ -5,38 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from helpers.material import Run
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions
 from fastnst.export import export
-from fastnst.layers import NetConfig
-from fastnst.nets import TransformerNet
-
-ROOT = Path(__file__).parent.parent
-PHOTOS = ROOT / "examples" / "photos"
-PAINTINGS = ROOT / "examples" / "paintings"
+from fastnst.nets.spec import NetConfig
+from fastnst.nets.torch_net import TransformerNet
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Options of a training run that takes a second.
-SMALL_RUN = {
-    "preset": "tiny",
-    "size": 32,
-    "batch_size": 1,
-    "content_layers": ("relu1_2",),
-    "style_layers": ("relu1_2",),
-    "precision": "fp32",
-    "device": "cpu",
-}
-
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +32,13 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(level)
 
 
-def small_material(folder: Path, photos: int) -> Path:
-    """The folder, with a small painting.png in it and so many small photos in photos/."""
-    (folder / "photos").mkdir()
-    sources = {folder / "photos" / path.name: path for path in sorted(PHOTOS.glob("*.jpg"))[:photos]}
-    for copy, source in {**sources, folder / "painting.png": min(PAINTINGS.glob("*.jpg"))}.items():
-        with Image.open(source) as picture:
-            picture.thumbnail((96, 96))
-            picture.save(copy)
-    return folder
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in the same order in every run, and the fastest way to compute little."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import PHOTOS
+from helpers.material import PHOTOS
 from onnx import helper
 from torch import nn
 
@@ -22,12 +22,12 @@ from fastnst.benchmark import (
     speeds,
     take_turns,
 )
-from fastnst.cli import main
+from fastnst.cli.main import main
 from fastnst.config import FormsBenchmark, StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
-from fastnst.layers import PRESETS, NetConfig
 from fastnst.memory import peak_memory
-from fastnst.nets import TransformerNet
+from fastnst.nets.spec import PRESETS, NetConfig
+from fastnst.nets.torch_net import TransformerNet
 
 NARROW = NetConfig(channels=(8, 8, 16), blocks=1)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import PHOTOS, ROOT
+from helpers.checkpoints import mutate
+from helpers.material import PHOTOS, ROOT
 from safetensors.torch import save_file
 
 from fastnst.checkpoint import (
@@ -25,8 +26,8 @@ from fastnst.checkpoint import (
     save_state,
 )
 from fastnst.errors import FastnstError, InputError, ModelError, OutputError, UnsafeModelError
-from fastnst.layers import NetConfig
-from fastnst.nets import TransformerNet
+from fastnst.nets.spec import NetConfig
+from fastnst.nets.torch_net import TransformerNet
 
 Header = dict[str, Any]
 
@@ -343,23 +344,6 @@ def test_300_mutations_load_or_raise_our_errors(checkpoint, tmp_path):
         path.write_bytes(mutate(data, chance, header if number % 4 else len(data)))
         with suppress(FastnstError):
             load_checkpoint(path)
-
-
-def mutate(data: bytes, chance: random.Random, reach: int) -> bytes:
-    """Flip bits, cut off, cut out or splice, within the first `reach` bytes."""
-    changed = bytearray(data)
-    kind, at = chance.choice(["flip", "flip", "cut", "remove", "splice"]), chance.randrange(reach)
-    other, length = chance.randrange(reach), chance.randrange(1, 40)
-    if kind == "flip":
-        for _ in range(chance.randrange(1, 4)):
-            changed[chance.randrange(reach)] ^= 1 << chance.randrange(8)
-    elif kind == "cut":
-        del changed[at:]
-    elif kind == "remove":
-        del changed[at : at + length]
-    else:
-        changed[at : at + length] = data[other : other + length]
-    return bytes(changed)
 
 
 def test_a_file_that_is_not_there_is_an_input_error(tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import PHOTOS
+from helpers.material import PHOTOS
 from PIL import Image
 
 from fastnst import compose

@@ -4,11 +4,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from fastnst.cli import main
+from fastnst.cli.main import main
 from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range, seconds
 from fastnst.errors import UsageError
-from fastnst.layers import PRESETS
 from fastnst.losses import DEFAULT_WEIGHTS
+from fastnst.nets.spec import PRESETS
 from fastnst.vgg import layer_names
 
 

@@ -1,17 +1,16 @@
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import PHOTOS
+from helpers.engines import GREY, isolated
+from helpers.material import PHOTOS
+from helpers.onnx_files import IMAGE, external, model, save
 from onnx import TensorProto, helper, numpy_helper
-from test_onnx_file import IMAGE, external, model, save
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions, OnnxOptions
@@ -19,21 +18,10 @@ from fastnst.engine import OnnxEngine, TorchEngine, mixed, open_engine
 from fastnst.errors import ModelError, UnsafeModelError, UsageError
 from fastnst.export import export
 from fastnst.image import Array, read_picture, to_array
-from fastnst.layers import PRESETS
-from fastnst.nets import TransformerNet
-
-GREY = 1 / 255  # one grey level of 256
+from fastnst.nets.spec import PRESETS
+from fastnst.nets.torch_net import TransformerNet
 
 Engines = Callable[[str], tuple[TorchEngine, OnnxEngine]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other longer than small networks take, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -68,18 +56,11 @@ def typed(kind: int, shape: list[int | str], *, cast: int | None = None) -> onnx
     return content
 
 
-def isolated(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
-    """Run Python in a process of its own, without a GPU."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, capture_output=True, timeout=120, cwd=cwd, env=environment, check=False)
-
-
 def blocked(*modules: str) -> str:
     """A script that runs the command line where these modules cannot be imported."""
     return (
         f"import sys\nsys.modules.update(dict.fromkeys({modules!r}))\n"
-        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
+        "from fastnst.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
 
 
@@ -224,7 +205,7 @@ def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
     watched = (
         "import json, sys\nopened = []\n"
         "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
-        "from fastnst.cli import main\nstatus = main(sys.argv[1:])\n"
+        "from fastnst.cli.main import main\nstatus = main(sys.argv[1:])\n"
         "print(json.dumps([status, opened, 'onnxruntime' in sys.modules]))"
     )
 

@@ -5,14 +5,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from conftest import PAINTINGS, PHOTOS
+from helpers.material import PAINTINGS, PHOTOS
 from PIL import Image
 from torch import Tensor
 
 from fastnst.checkpoint import load_checkpoint, save_checkpoint
-from fastnst.cli import main
+from fastnst.cli.main import main
 from fastnst.config import EvaluateOptions
-from fastnst.descent import descend_lbfgs
 from fastnst.engine import open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.evaluate import (
@@ -32,6 +31,7 @@ from fastnst.evaluate import (
 )
 from fastnst.image import read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
+from fastnst.optimize.descent import descend_lbfgs
 from fastnst.styles import bundled_style
 from fastnst.vgg import VGGFeatures
 

@@ -1,6 +1,5 @@
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,28 +7,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT
-from test_engine import isolated
+from helpers.engines import isolated
+from helpers.material import ROOT
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import ExportOptions
 from fastnst.engine import OnnxEngine, TorchEngine
 from fastnst.errors import ModelError, OutputError, UsageError
-from fastnst.export import SAMPLE, SIZES, ExportReport, export, largest_difference
+from fastnst.export import SIZES, ExportReport, export, largest_difference
+from fastnst.image import SAMPLE
 from fastnst.info import describe
-from fastnst.onnx_file import read_tensors
+from fastnst.nets.onnx_proto import read_tensors
 
 # release test 52: five sizes, one with a batch
 EXACT = [(1, 64, 64), (1, 65, 97), (3, 33, 128), (2, 16, 17), (1, 201, 160)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other longer than small networks take, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def paint_with_torch(checkpoint):
@@ -293,7 +284,7 @@ def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path):
 def test_a_disk_that_fills_up_exits_5_and_leaves_nothing_behind(checkpoint, tmp_path):
     script = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
+        "from fastnst.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
 
     done = isolated(script, "export", checkpoint, "-o", "a.onnx", cwd=tmp_path)

@@ -3,8 +3,8 @@ from dataclasses import asdict
 
 import onnx
 import pytest
+from helpers.onnx_files import model, save
 from onnx import helper
-from test_onnx_file import model, save
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.errors import ModelError

@@ -3,15 +3,15 @@ import math
 
 import pytest
 import torch
-from conftest import PHOTOS
+from helpers.material import PHOTOS
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
-from fastnst.layers import NetConfig
 from fastnst.logs import RunLogs, StepReport, find_previews, shows_preview
-from fastnst.nets import TransformerNet
+from fastnst.nets.spec import NetConfig
+from fastnst.nets.torch_net import TransformerNet
 
 
 def report(step: int) -> StepReport:

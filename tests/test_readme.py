@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import PAINTINGS, PHOTOS, ROOT, Run
+from helpers.clips import make_animation, make_clip
+from helpers.material import PAINTINGS, PHOTOS, ROOT, Run
 from PIL import Image
-from test_clip import make_animation, make_clip
 
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 # Three steps on small crops instead of an evening's training, and little pictures.

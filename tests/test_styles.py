@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, ROOT
+from helpers.engines import GREY, isolated
+from helpers.material import PHOTOS, ROOT
 from PIL import Image
-from test_engine import GREY, isolated
 
 from fastnst.engine import open_engine
 from fastnst.errors import ModelError, UsageError

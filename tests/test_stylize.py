@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTOS
+from helpers.material import PHOTOS
 from PIL import Image
 
 from fastnst import stylize

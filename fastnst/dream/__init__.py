@@ -1,0 +1,1 @@
+"""What a network sees: DeepDream, its filters, its features of a picture."""

@@ -1,0 +1,1 @@
+"""A loss network that learns somebody's own classes."""

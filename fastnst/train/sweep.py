@@ -1,0 +1,170 @@
+"""Short training runs that differ in their weights, side by side on one labelled sheet."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from pathlib import Path
+from signal import SIGUSR1, Signals
+
+from fastnst.checkpoint import CheckpointMeta, load_checkpoint
+from fastnst.config import SweepConfig, TrainConfig, TrainOptions
+from fastnst.data import Photographs
+from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
+from fastnst.files import check_output, show, write_bytes
+from fastnst.image import Picture, output_format, read_picture, write_picture
+from fastnst.nets.spec import PRESETS
+from fastnst.sheet import arrange_table
+from fastnst.styles import DEFAULT_STYLE, bundled_style
+from fastnst.stylize import Stylizer
+from fastnst.train.loop import StepReport, train
+
+log = logging.getLogger(__name__)
+
+SWEPT = ("style_weight", "content_weight", "tv_weight", "style_size")
+MOST = 60  # runs, so that the sheet is not wider than a JPEG can be
+ROWS = 3
+
+OnStep = Callable[[int, StepReport], None]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The sheet, and the names of the runs that diverged and left their column empty."""
+
+    path: Path
+    diverged: list[str]
+
+
+def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
+    """Train each combination of the values given, one after the other, and paint a sheet; `on_step` sees run and step.
+
+    Each row is a photo and its paintings, each column a run, with its values and its last losses before weighing; the
+    painting stands in the corner. Checkpoints stay in a folder beside the sheet. Runs that are finished there are not
+    done again, interrupted ones go on.
+
+    Raises what train raises, except DivergedError; UsageError if the folder holds runs with other options.
+    """
+    output_format(config.output)
+    check_output(config.output, overwrite=config.overwrite)
+    runs = plan_runs(config)
+    painting = read_picture(config.style, max_size=config.tile_size)
+    photos = [read_picture(path, max_size=config.tile_size) for path in _photos(config)]
+    _check_same_sweep(config, runs[0])
+
+    rows: list[list[Picture | None]] = [[photo] for photo in photos]
+    labels, diverged = [], []
+    for index, run in enumerate(runs):
+        values = _values(config, run)
+        try:
+            meta = _finish(run, index, len(runs), on_step)
+        except DivergedError as error:
+            log.warning("%s: %s", show(run.output), error)
+            diverged.append(run.style_name)
+            labels.append("\n".join([*values, "diverged"]))
+            for row in rows:
+                row.append(None)
+            continue
+        labels.append("\n".join([*values, *_losses(meta)]))
+        stylizer = Stylizer.open(run.output, engine="torch", device=run.device)
+        for row, photo in zip(rows, photos, strict=True):
+            row.append(stylizer.paint(photo))
+    write_picture(arrange_table(painting, labels, rows), config.output)
+    return Sweep(config.output, diverged)
+
+
+def plan_runs(config: SweepConfig) -> list[TrainConfig]:
+    """The runs of a sweep; UsageError if there are too many, or for a value that cannot be meant."""
+    options = {field.name: getattr(config, field.name) for field in fields(TrainOptions)}
+    options["init"] = config.init or _default_init(config.preset)
+    given = [dict.fromkeys(getattr(config, name)) or (None,) for name in SWEPT]
+    runs = []
+    for combination in product(*given):
+        values = {name: value for name, value in zip(SWEPT, combination, strict=True) if value is not None}
+        name = "-".join(f"{name.replace('_', '-')}-{value:.9g}" for name, value in values.items())
+        runs.append(TrainConfig(**options, **values, output=_folder(config) / f"{name}.safetensors"))
+    if len(runs) > MOST:
+        raise UsageError(f"these values make {len(runs)} runs, but at most {MOST} fit on a sheet; give fewer")
+    return runs
+
+
+def _finish(run: TrainConfig, index: int, count: int, on_step: OnStep | None) -> CheckpointMeta:
+    """What the checkpoint of a run says that is trained to its end, unless it was before."""
+    if (meta := _finished(run)) is None:
+        try:
+            resume = run.state_path.exists()
+            train(replace(run, resume=resume), on_step and (lambda report: on_step(index, report)))
+        except Interrupted as error:
+            raise _interrupted(Signals(error.exit_status - 128), index, count) from error
+        meta = _finished(run)
+        if meta is None:
+            raise _interrupted(SIGUSR1, index, count)
+    return meta
+
+
+def _finished(run: TrainConfig) -> CheckpointMeta | None:
+    if not run.output.exists():
+        return None
+    meta = load_checkpoint(run.output)[1]
+    return meta if meta.steps == run.steps else None
+
+
+def _interrupted(number: Signals, index: int, count: int) -> Interrupted:
+    return Interrupted(
+        f"stopped by {number.name} in run {index + 1} of {count}, which is saved; repeat the command to go on", number
+    )
+
+
+def _folder(config: SweepConfig) -> Path:
+    return config.output.with_suffix("")
+
+
+def _default_init(preset: str) -> Path | None:
+    path = bundled_style(DEFAULT_STYLE).checkpoint
+    return path if load_checkpoint(path)[0].config == PRESETS[preset] else None
+
+
+def _photos(config: SweepConfig) -> list[Path]:
+    if config.photo:
+        return list(config.photo)
+    photographs = Photographs(config.content, config.size, config.seed, config.held_out)
+    return photographs.held_out[:ROWS] or photographs.files[:ROWS]
+
+
+def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
+    """Columns are to be compared, so all of them have all but the swept options in common, in every later call too."""
+    values = run.to_json()
+    names = [field.name for field in fields(TrainOptions) if field.name != "workers"]
+    now = {f"--{name.replace('_', '-')}": values[name] for name in names}
+    now["painting"] = hashlib.sha256(config.style.read_bytes()).hexdigest()
+    now["initial weights"] = load_checkpoint(run.init)[1].digest if run.init else None
+    path = _folder(config) / "sweep.json"
+    if not path.exists():
+        write_bytes(path, json.dumps(now, indent=2).encode())
+        return
+    try:
+        before = json.loads(path.read_bytes())
+        changed = [name for name in now if before.get(name) != now[name]]
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{show(path)} is damaged; remove its folder, or choose another --output") from error
+    if changed:
+        folder, what = show(path.parent), ", ".join(changed)
+        raise UsageError(f"the runs in {folder} differ in {what}; remove that folder, or choose another --output")
+
+
+def _values(config: SweepConfig, run: TrainConfig) -> list[str]:
+    """A line for each option that differs between the runs, or for all that are given if none does."""
+    given = [name for name in SWEPT if getattr(config, name)]
+    names = [name for name in given if len(set(getattr(config, name))) > 1] or given
+    return [f"{name.replace('_', ' ')} {getattr(run, name):g}" for name in names]
+
+
+def _losses(meta: CheckpointMeta) -> list[str]:
+    """Before weighing, or runs with different weights could not be compared."""
+    return [
+        f"{name} loss {meta.losses[name] / meta.weights[name]:.3g}"
+        for name in ("content", "style")
+        if meta.weights[name]
+    ]

@@ -1,0 +1,1 @@
+"""Videos and animations: read, painted frame by frame, written."""

@@ -1,0 +1,15 @@
+"""Styles and folders apart from those of the machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+GREY = 1 / 255  # one grey level of 256
+
+
+def isolated(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
+    """Run Python in a process of its own, without a GPU."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, timeout=120, cwd=cwd, env=environment, check=False)

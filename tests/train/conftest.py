@@ -1,0 +1,40 @@
+"""Training runs that take a second, from material made once for each file."""
+
+from pathlib import Path
+
+import pytest
+from helpers.material import SMALL_RUN, small_material
+from helpers.runs import STEPS, Configure
+
+from fastnst.train.loop import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small painting and five small photos."""
+    return small_material(tmp_path_factory.mktemp("material"), photos=5)
+
+
+@pytest.fixture(scope="module")
+def configure(material: Path) -> Configure:
+    """The config of a run that takes a second, unless told otherwise: configure(output, steps=20)."""
+
+    def make(output: Path, **options: object) -> TrainConfig:
+        small = {
+            **SMALL_RUN,
+            "content": material / "photos",
+            "batch_size": 2,
+            "steps": STEPS,
+            "style_layers": ("relu1_2", "relu2_2"),
+            "content_layers": ("relu2_2",),
+            "save_every": 4,
+            "preview_every": 1000,
+        }
+        return TrainConfig(material / "painting.png", output=output, **{**small, **options})
+
+    return make
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "style.safetensors"
