@@ -107,6 +107,8 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _runs(process: int) -> bool:
+    if sys.platform == "win32":  # where os.kill(process, 0) is Ctrl-C, and an open file cannot be deleted anyway
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

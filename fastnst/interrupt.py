@@ -1,7 +1,6 @@
-"""What keeps a training run from harm: one run a folder, signals, a time limit, memory that runs out."""
+"""What keeps a long run from harm: one run a folder, signals, a time limit, memory that runs out."""
 
-import fcntl
-import os
+import errno
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from fastnst.errors import OutputError
 from fastnst.files import make_folder, show
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Batch systems announce the end of a job's time with SIGUSR1, which Windows does not have.
+SIGUSR1: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGUSR1] if SIGUSR1 else []))
+OUT_OF_TIME = 1000  # a reason to stop, beside the numbers of signals
+IN_TIME = (OUT_OF_TIME, SIGUSR1)  # reasons that leave time to save: the run ends without an error
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # said by file systems without locks
 
 # What torch's allocator, oneDNN and the C++ library say; only CUDA has an exception of its own.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a ", "bad_alloc")
@@ -32,35 +37,30 @@ def only_run(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file that ends with the process, however it ends; OutputError at once if another process holds it."""
     missing = [folder for folder in path.parents if not folder.exists()]
     make_folder(path.parent)
-    handle = _lock(path, what)
+    lock = FileLock(path, blocking=False, mode=0o666, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"another run is writing {what}; wait for it, or choose another name") from error
+    except NotImplementedError:
+        pass  # a file system without locks
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
     try:
         yield
     finally:
         with suppress(OSError):
             path.unlink()  # before it is unlocked: who gets the lock later finds that the file is no longer there
-        os.close(handle)
+        lock.release()  # on Windows, where an open file cannot be deleted, filelock does it now
         for folder in missing:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
 
-def _lock(path: Path, what: str) -> int:
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise OutputError(f"another run is writing {what}; wait for it, or choose another name") from error
-        except OSError:  # a file system without locks
-            return handle
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                return handle
-        os.close(handle)
+def reason_name(reason: int) -> str:
+    """What stopped a run, as its user knows it: --time-limit, or the name of a signal."""
+    return "--time-limit" if reason == OUT_OF_TIME else signal.Signals(reason).name
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from fastnst.benchmark import (
     speeds,
     take_turns,
 )
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import FormsBenchmark, StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
 from fastnst.memory import peak_memory

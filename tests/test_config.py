@@ -4,7 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range, seconds
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS

@@ -60,7 +60,7 @@ def blocked(*modules: str) -> str:
     """A script that runs the command line where these modules cannot be imported."""
     return (
         f"import sys\nsys.modules.update(dict.fromkeys({modules!r}))\n"
-        "from fastnst.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
 
 
@@ -205,7 +205,7 @@ def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
     watched = (
         "import json, sys\nopened = []\n"
         "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
-        "from fastnst.cli.main import main\nstatus = main(sys.argv[1:])\n"
+        "from fastnst.cli import main\nstatus = main(sys.argv[1:])\n"
         "print(json.dumps([status, opened, 'onnxruntime' in sys.modules]))"
     )
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastnst.checkpoint import load_checkpoint, save_checkpoint
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import EvaluateOptions
 from fastnst.engine import open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError

@@ -284,7 +284,7 @@ def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path):
 def test_a_disk_that_fills_up_exits_5_and_leaves_nothing_behind(checkpoint, tmp_path):
     script = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from fastnst.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
 
     done = isolated(script, "export", checkpoint, "-o", "a.onnx", cwd=tmp_path)

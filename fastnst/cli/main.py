@@ -62,6 +62,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
+    "filelock": "train",
     "av": "video",
 }
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -32,7 +31,7 @@ from fastnst.errors import (
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
 from fastnst.finetune.classifier import Classifier, ClassifierMeta, save_classifier
 from fastnst.image import Pixels
-from fastnst.interrupt import Deadline, caught_signals, is_out_of_memory, only_run
+from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, is_out_of_memory, only_run, reason_name
 
 __all__ = ["FinetuneConfig", "finetune"]
 
@@ -42,7 +41,6 @@ SMALLEST_CLASS = 4  # pictures
 EPOCHS = {"last": 50, "blocks4-5": 10, "all": 10}
 LEARNING_RATES = {"last": 1e-3, "blocks4-5": 1e-5, "all": 1e-5}
 HEAD_FACTOR = 10  # times the convolutions' learning rate is that of the last layer beside them
-OUT_OF_TIME = 1000  # beside the numbers of signals
 
 T = TypeVar("T")
 
@@ -455,9 +453,9 @@ class _Run:
 
 def _stopped(reason: int, run: _Run) -> Finetuned:
     """The report of what is saved, if time was short; raises Interrupted for SIGINT and SIGTERM."""
-    name = "--time-limit" if reason == OUT_OF_TIME else signal.Signals(reason).name
+    name = reason_name(reason)
     best = f"epoch {run.best.epoch}, the best so far, is saved" if run.best else "nothing is learned yet"
-    if reason in (OUT_OF_TIME, signal.SIGUSR1) and run.best is not None:
+    if reason in IN_TIME and run.best is not None:
         log.warning("stopped by %s; %s", name, best)
         return run.result()
     if reason == OUT_OF_TIME:

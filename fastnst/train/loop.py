@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -35,7 +34,7 @@ from fastnst.device import keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UnavailableError, UsageError
 from fastnst.files import check_output, remove_leftovers, show, write_bytes
 from fastnst.image import Picture, read_style, scale_longer, to_array
-from fastnst.interrupt import Deadline, caught_signals, is_out_of_memory, only_run
+from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, is_out_of_memory, only_run, reason_name
 from fastnst.logs import RunLogs, StepReport, shows_preview
 from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, PartLoss
 from fastnst.nets.spec import PRESETS
@@ -67,7 +66,6 @@ FREE_TO_CHANGE = {
 FAILED_SAVES = 3  # periodic saves that may fail in a row, say on a full disk, before the run gives up
 ROLLBACKS = 3  # how often a run that diverges may go back
 CAUTION = 0.25  # times the learning rate after each: three of them cover rates up to 64 times too high
-OUT_OF_TIME = 1000  # beside the numbers of signals
 
 TERMS = ("content", "style", "tv", "total", "steadiness")  # the last if it is asked for
 
@@ -617,9 +615,9 @@ def _give_up(problem: NotFinite, config: TrainConfig, ranks: Ranks) -> NoReturn:
 
 
 def _stopped(reason: int, step: int, config: TrainConfig) -> Path:
-    name = "--time-limit" if reason == OUT_OF_TIME else signal.Signals(reason).name
+    name = reason_name(reason)
     message = f"stopped by {name} after step {step} and saved; continue with --resume"
-    if reason in (OUT_OF_TIME, signal.SIGUSR1):
+    if reason in IN_TIME:
         log.warning("%s", message)
         return config.output
     raise Interrupted(message, reason)

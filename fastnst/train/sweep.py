@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from signal import SIGUSR1, Signals
+from signal import SIGTERM, Signals
 
 from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import SweepConfig, TrainConfig, TrainOptions
@@ -15,6 +15,7 @@ from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, show, write_bytes
 from fastnst.image import Picture, output_format, read_picture, write_picture
+from fastnst.interrupt import SIGUSR1
 from fastnst.nets.spec import PRESETS
 from fastnst.sheet import arrange_table
 from fastnst.styles import DEFAULT_STYLE, bundled_style
@@ -100,7 +101,7 @@ def _finish(run: TrainConfig, index: int, count: int, on_step: OnStep | None) ->
             raise _interrupted(Signals(error.exit_status - 128), index, count) from error
         meta = _finished(run)
         if meta is None:
-            raise _interrupted(SIGUSR1, index, count)
+            raise _interrupted(SIGUSR1 or SIGTERM, index, count)
     return meta
 
 

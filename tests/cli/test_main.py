@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from fastnst import errors
-from fastnst.cli.main import app, main
+from fastnst.cli import main
+from fastnst.cli.main import app
 
 COMMANDS = [
     "benchmark",
@@ -207,10 +208,10 @@ def test_a_bug_is_exit_status_1_with_a_traceback(capsys):
     "line",
     [
         "import fastnst",
-        "from fastnst.cli.main import main; main(['--help'])",
-        "from fastnst.cli.main import main; main(['--version'])",
-        "from fastnst.cli.main import main; main(['stylize', '--help'])",
-        "from fastnst.cli.main import main; main(['train', '--help'])",
+        "from fastnst.cli import main; main(['--help'])",
+        "from fastnst.cli import main; main(['--version'])",
+        "from fastnst.cli import main; main(['stylize', '--help'])",
+        "from fastnst.cli import main; main(['train', '--help'])",
     ],
 )
 def test_help_and_version_load_neither_torch_nor_onnxruntime(line):

@@ -11,7 +11,7 @@ from helpers.material import PHOTOS
 from PIL import Image
 from torch import Tensor
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import DreamConfig
 from fastnst.dream.deepdream import (
     MARGIN,

@@ -7,7 +7,7 @@ import torch
 from helpers.material import PHOTOS
 from PIL import Image
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import FeatureOptions, FilterOptions
 from fastnst.dream.deepdream import extract
 from fastnst.dream.filters import (

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fastnst.checkpoint import load_checkpoint
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import FinetuneConfig, TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError

@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fastnst.checkpoint import load_checkpoint
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import EvaluateOptions, Family, ImportOptions, TrainConfig
 from fastnst.engine import OnnxEngine, TorchEngine
 from fastnst.errors import InputError, ModelError, OutputError, UnsafeModelError, UsageError

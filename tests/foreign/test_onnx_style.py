@@ -12,7 +12,7 @@ from helpers.onnx_files import model, save
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import OnnxOptions
 from fastnst.engine import OnnxEngine, open_engine
 from fastnst.errors import ModelError

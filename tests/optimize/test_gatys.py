@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import OptimizeConfig
 from fastnst.errors import DivergedError, InputError, Interrupted, OutputError, UsageError
 from fastnst.image import Picture

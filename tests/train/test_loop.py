@@ -367,7 +367,7 @@ def test_resume_with_fewer_steps_than_are_done_is_refused(configure, output):
 DRIVER = """
 import os, signal, sys
 import torch
-from fastnst.cli.main import main
+from fastnst.cli import main
 import fastnst.train.loop as module
 
 torch.set_num_threads(1)

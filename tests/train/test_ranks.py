@@ -23,7 +23,7 @@ DRIVER = """
 import os, signal, sys
 import torch
 import fastnst.train.loop as module
-from fastnst.cli.main import main
+from fastnst.cli import main
 
 torch.set_num_threads(1)
 run_training = module.train

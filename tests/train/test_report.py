@@ -217,7 +217,7 @@ def test_report_that_cannot_be_written_is_a_warning(config, tmp_path, caplog):
 INTERRUPTED = """
 import signal, sys
 import fastnst.train.loop as module
-from fastnst.cli.main import main
+from fastnst.cli import main
 
 run_training = module.train
 

@@ -9,7 +9,7 @@ from helpers.material import PHOTOS, SMALL_RUN, small_material
 from PIL import Image
 
 from fastnst.checkpoint import load_checkpoint
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import SweepConfig
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
 from fastnst.image import Picture

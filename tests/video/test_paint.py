@@ -13,7 +13,7 @@ from helpers.clips import difference, make_animation, make_clip, panned, read, s
 from helpers.material import PHOTOS, ROOT
 from PIL import Image
 
-from fastnst.cli.main import main
+from fastnst.cli import main
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, OutputError, UsageError
 from fastnst.image import Picture
