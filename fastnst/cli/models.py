@@ -1,0 +1,102 @@
+"""Commands about files of networks: export, import, info."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fastnst.cli.app import JsonVerbosity, Verbosity, app
+from fastnst.cli.tables import in_line
+from fastnst.config import ExportOptions, ImportOptions
+from fastnst.files import show
+
+
+@app.command
+def export(
+    checkpoint: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    options: ExportOptions = ExportOptions(),
+    verbosity: Verbosity = Verbosity(),
+) -> int:
+    """Write a checkpoint as one ONNX file, checked against torch before it appears.
+
+    Parameters
+    ----------
+    checkpoint:
+        a trained .safetensors file
+    output:
+        the .onnx file
+    """
+    verbosity.start()
+    from fastnst.export import export as run_export
+
+    report = run_export(checkpoint, output, options)
+    grey = report.largest_difference * 255
+    rounding = ", rounding to 8 bits included" if report.uint8 else ""
+    print(
+        f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels"
+        f"{rounding}"
+    )
+    return 0
+
+
+@app.command(name="import")
+def import_model(
+    source: Annotated[Path, Parameter(name="FOREIGN")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    options: ImportOptions = ImportOptions(),
+    verbosity: Verbosity = Verbosity(),
+) -> int:
+    """Turn weights that another project trained into a checkpoint, without running its code.
+
+    Reads those of pytorch/examples, rrmina, gordicaleksa, igreat, eriklindernoren, yakhyo and abhiskk (.pth, .model),
+    and of lengstrom (a deeplearn.js folder, or .npz).
+
+    Parameters
+    ----------
+    source:
+        the file or folder of weights
+    output:
+        the .safetensors file
+    """
+    verbosity.start()
+    from fastnst.foreign.convert import import_model as run_import
+
+    found = run_import(source, output, options)
+    widths = ", ".join(map(str, found.net.channels))
+    print(
+        f"{show(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
+        f"{found.parameters / 1e6:.2f} M parameters"
+    )
+    return 0
+
+
+@app.command
+def info(
+    file: Path,
+    /,
+    *,
+    verbosity: JsonVerbosity = JsonVerbosity(),
+) -> int:
+    """Say what a checkpoint or ONNX file holds.
+
+    Parameters
+    ----------
+    file:
+        a .safetensors or .onnx file
+    """
+    verbosity.start()
+    from fastnst.info import describe
+
+    found = describe(file)
+    if verbosity.as_json:
+        print(json.dumps(found))
+        return 0
+    for name, value in found.items():
+        print(f"{name}: {in_line(value)}")
+    return 0

@@ -1,0 +1,197 @@
+"""Commands that stylize: stylize, styles, sheet."""
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from fastnst.cli.app import JsonVerbosity, Verbosity, app
+from fastnst.config import LISTED, ClipOptions, OnnxOptions, StylizeOptions
+from fastnst.device import Device
+from fastnst.errors import UsageError
+from fastnst.files import is_folder, show
+
+if TYPE_CHECKING:
+    from fastnst.stylize import Job, Stylizer
+
+
+@app.command
+def stylize(
+    inputs: Annotated[list[str], Parameter(name="INPUT", consume_multiple=True)],
+    /,
+    *,
+    output: Annotated[str, Parameter(alias="-o")],
+    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
+    mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = (),
+    engine: Literal["auto", "torch", "onnx"] = "auto",
+    device: Device = "auto",
+    options: StylizeOptions = StylizeOptions(),
+    onnx: OnnxOptions = OnnxOptions(),
+    clip: ClipOptions = ClipOptions(),
+    seed: int = 0,  # noqa: ARG001
+    verbosity: JsonVerbosity = JsonVerbosity(),
+) -> int:
+    """Paint pictures, or a clip, in a style.
+
+    Parameters
+    ----------
+    inputs:
+        pictures, folders or glob patterns, - is standard input; or one video or animation
+    output:
+        a .jpg, .png or .webp file, or a folder, - is standard output; for a clip .mp4, .mov, .mkv, .webm or .gif
+    style:
+        name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
+        [default: the nicest bundled one]
+    mix:
+        shares of several styles, such as 0.7,0.3: one painting between those that were trained from the same start
+    engine:
+        what runs the network; auto is ONNX Runtime where it is installed
+    device:
+        where it runs
+    seed:
+        accepted everywhere; painting uses no chance
+    """
+    verbosity.start()
+    from fastnst.progress import Progress
+    from fastnst.stylize import Stylizer, check_styles, plan, run
+    from fastnst.video.paint import plan_clip
+
+    check_styles(style or [], options, mix or None)
+    inside: str | list[str] | None = style
+    outside = None
+    if style and not mix:
+        inside, outside = style[0], style[1] if len(style) == 2 else None
+    open_style = partial(
+        Stylizer.open, inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx
+    )
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError("a picture will not be written to a terminal; add > painting.png")
+    if (job := plan_clip(inputs, output, options, clip)) is not None:
+        if options.skip_existing and os.path.lexists(job.target):
+            return 0
+        return _paint_clip(open_style(), job, options, clip, verbosity.as_json, verbosity)
+    jobs = plan(inputs, output, options)
+    single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])
+    failed: list[dict[str, str]] = []
+    written: list[str] = []
+    if jobs:
+        stylizer = open_style()
+        with ExitStack() as stack:
+            progress: Progress | None = None
+
+            def on_share(share: float) -> None:
+                nonlocal progress
+                if progress is None:
+                    progress = stack.enter_context(Progress("painting", 100, "%", quiet=verbosity.quiet))
+                if int(100 * share) > progress.done:
+                    progress.start_at(int(100 * share) - 1)
+                    progress.advance()
+
+            if not single:
+                progress = stack.enter_context(Progress("painting", len(jobs), "picture", quiet=verbosity.quiet))
+            for outcome in run(stylizer, jobs, options, on_share if single else None):
+                if not single and progress is not None:
+                    progress.advance()
+                if outcome.error is not None and single:
+                    raise outcome.error
+                if outcome.error is not None:
+                    failed.append({"input": show(outcome.job.source), "error": str(outcome.error)})
+                    print(f"fastnst: {outcome.error}", file=sys.stderr)
+                    continue
+                written.append(show(outcome.job.target))
+                if outcome.job.target != "-" and not verbosity.as_json:
+                    print(show(outcome.job.target), flush=True)
+    if verbosity.as_json:
+        print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
+    if failed:
+        print(f"fastnst: {len(written)} of {len(jobs)} pictures painted, {len(failed)} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _paint_clip(
+    stylizer: "Stylizer", job: "Job", options: StylizeOptions, clip: ClipOptions, as_json: bool, verbosity: Verbosity
+) -> int:
+    from fastnst.progress import Progress
+    from fastnst.video.paint import paint_clip
+
+    with Progress("painting", 1, "frame", quiet=verbosity.quiet) as progress:
+
+        def on_frame(done: int, total: int) -> None:
+            progress.start_at(done - 1)
+            progress.total = total
+            progress.advance()
+
+        painted = paint_clip(stylizer, job, options, clip, on_frame)
+    path = show(painted.path)
+    failed = [{"input": show(job.source), "error": painted.problem}] if painted.problem else []
+    print(json.dumps({"written": [path], "frames": painted.frames, "failed": failed}) if as_json else path)
+    return 1 if failed else 0
+
+
+@app.command
+def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
+    """List the bundled styles, one a line, its name first."""
+    verbosity.start()
+    from fastnst.styles import DEFAULT_STYLE, bundled_styles
+
+    found = bundled_styles()
+    if verbosity.as_json:
+        print(
+            json.dumps(
+                [
+                    {"name": s.name, "credit": s.credit, "preset": s.preset, "default": s.name == DEFAULT_STYLE}
+                    for s in found
+                ]
+            )
+        )
+        return 0
+    for style in found:
+        mark = "  (default)" if style.name == DEFAULT_STYLE else ""
+        print(f"{style.name:<16}  {style.credit}{mark}")
+    return 0
+
+
+@app.command
+def sheet(
+    photo: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=True)] = None,
+    engine: Literal["auto", "torch", "onnx"] = "auto",
+    device: Device = "auto",
+    tile_size: int = 480,
+    overwrite: bool = False,
+    verbosity: Verbosity = Verbosity(),
+) -> int:
+    """Paint one photo in all bundled styles, on one labelled sheet.
+
+    Parameters
+    ----------
+    photo:
+        the picture to paint; - is standard input
+    output:
+        the sheet, a .jpg, .png or .webp file
+    style:
+        styles or files to show instead of all bundled ones
+    engine:
+        what runs the networks
+    device:
+        where they run
+    tile_size:
+        longer side of each painting on the sheet, pixels
+    overwrite:
+        replace an existing sheet
+    """
+    verbosity.start()
+    from fastnst.sheet import paint_sheet
+
+    print(
+        show(paint_sheet(photo, output, style, engine=engine, device=device, tile_size=tile_size, overwrite=overwrite))
+    )
+    return 0

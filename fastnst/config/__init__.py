@@ -1,0 +1,62 @@
+"""Every option once: a field is a flag of the command line, its docstring the help text, its value part of the file.
+
+Nothing here imports torch, so that help and usage errors need no training packages.
+"""
+
+from fastnst.config.dream import DreamConfig, FeatureOptions, FilterOptions
+from fastnst.config.evaluate import EvaluateOptions, FormsBenchmark, StylizeBenchmark, TrainBenchmark
+from fastnst.config.export import ExportOptions, Family, ImportOptions, PixelValues
+from fastnst.config.finetune import FinetuneConfig
+from fastnst.config.optimize import (
+    GATYS_CONTENT,
+    GATYS_STYLE,
+    ContentAndStyles,
+    DescentOptions,
+    OneImage,
+    OptimizeConfig,
+    ReconstructConfig,
+    TradeoffConfig,
+)
+from fastnst.config.ranges import check_range, seconds
+from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, layer_weights
+from fastnst.config.stylize import ChannelOrder, ClipOptions, OnnxOptions, OnnxValues, StylizeOptions
+from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
+
+__all__ = [
+    "CONTENT_LAYERS",
+    "GATYS_CONTENT",
+    "GATYS_STYLE",
+    "LISTED",
+    "STYLE_LAYERS",
+    "ChannelOrder",
+    "ClipOptions",
+    "ContentAndStyles",
+    "DescentOptions",
+    "DreamConfig",
+    "EvaluateOptions",
+    "ExportOptions",
+    "Family",
+    "FeatureOptions",
+    "FilterOptions",
+    "FinetuneConfig",
+    "FormsBenchmark",
+    "ImportOptions",
+    "MaskOptions",
+    "OneImage",
+    "OnnxOptions",
+    "OnnxValues",
+    "OptimizeConfig",
+    "PixelValues",
+    "Preset",
+    "ReconstructConfig",
+    "StylizeBenchmark",
+    "StylizeOptions",
+    "SweepConfig",
+    "TradeoffConfig",
+    "TrainBenchmark",
+    "TrainConfig",
+    "TrainOptions",
+    "check_range",
+    "layer_weights",
+    "seconds",
+]

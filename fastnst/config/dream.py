@@ -1,0 +1,187 @@
+"""Options of looking inside a network: dreams, filters, features."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from fastnst.config.ranges import check_range
+from fastnst.config.shared import NAMES, layer_weights, split_names, take_paths
+from fastnst.device import Device
+from fastnst.errors import UsageError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class DreamConfig:
+    """Everything that decides a dream."""
+
+    image: Path
+    """the picture to dream of; - is standard input"""
+
+    _: KW_ONLY
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """a .jpg, .png or .webp file, with --zoom a .gif, .webp or .png; - is standard output"""
+    layers: Annotated[tuple[str, ...], NAMES] = ()
+    """layers to amplify, with weights if not 1: relu4_3:1,relu5_2:0.5 [default: the nicest of the network]"""
+    network: Annotated[str, Parameter(alias="--vgg")] = "bundled"
+    """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
+    guide: Path | None = None
+    """a second picture, whose features are to be dreamed"""
+    octaves: int = 4
+    """sizes at which is dreamed, the last is the picture's own"""
+    octave_scale: float = 1.4
+    """each octave is so many times as large as the one before"""
+    iterations: int = 20
+    """steps at each octave"""
+    step_size: float = 0.008
+    """how much a step changes a pixel on average, of 1"""
+    jitter: int = 32
+    """the picture is shifted at random by up to so many pixels before each step"""
+    smoothing: float = 0.8
+    """blur of the gradient, pixels; grows over an octave by 2"""
+    maximum_loss: float | None = None
+    """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
+    tile: int = 512
+    """larger pictures are dreamed in tiles of about so many pixels a side, for memory"""
+    max_size: int | None = None
+    """scale the picture down first so that the longer side has at most this many pixels"""
+    save_octaves: Path | None = None
+    """folder for the dream at the end of each octave, octave-1.png and so on"""
+    zoom: int | None = None
+    """make an animation of so many frames: dream, zoom in, dream again"""
+    zoom_scale: float = 1.05
+    """each frame of the animation is so many times as large as the one before"""
+    quality: int = 92
+    """quality of JPEG and WebP, 1 to 100"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    device: Device = "auto"
+    """where to dream"""
+    seed: int = 0
+    """seed of the shifts"""
+    overwrite: bool = False
+    """replace existing outputs"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "image", "output", "guide", "save_octaves")
+        object.__setattr__(self, "layers", split_names(self.layers))
+        check_range("octaves", self.octaves, 1, 32)
+        check_range("octave_scale", self.octave_scale, 1, 4, above=True)
+        check_range("iterations", self.iterations, 1, 10_000)
+        check_range("step_size", self.step_size, 0, 1, above=True)
+        check_range("jitter", self.jitter, 0, 1024)
+        check_range("smoothing", self.smoothing, 0, 32)
+        check_range("maximum_loss", self.maximum_loss, 0)
+        check_range("tile", self.tile, 128, 8192)
+        check_range("max_size", self.max_size, 16, 16_384)
+        check_range("zoom", self.zoom, 2, 10_000)
+        check_range("zoom_scale", self.zoom_scale, 1, 2, above=True)
+        check_range("quality", self.quality, 1, 100)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+        self.weights  # noqa: B018 (a wrong one is an error now)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Layer -> weight, as given in layers."""
+        weights = layer_weights(self.layers)
+        if weights and not any(weights.values()):
+            raise UsageError("--layers has no weight but 0; give at least one layer another weight")
+        return weights
+
+
+def _numbers(values: str | int | Sequence[int]) -> tuple[int, ...]:
+    """Numbers and ranges as in 0,3,8-15, each once."""
+    if not isinstance(values, str):
+        return tuple(dict.fromkeys([values] if isinstance(values, int) else values))
+    numbers: list[int] = []
+    for part in values.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"--filters has {part!r} but takes numbers and ranges with commas between them: 0,3,8-15")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+_NUMBERS = Parameter(converter=lambda _, tokens: _numbers(",".join(token.value for token in tokens)))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions:
+    """Whose patterns are drawn, and how."""
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """the sheet, a .jpg, .png or .webp file"""
+    layer: Annotated[tuple[str, ...], NAMES] = ()
+    """layers, with commas between them [default: relu3_3, Mixed_5d or inception4a, by the network]"""
+    filters: Annotated[tuple[int, ...], _NUMBERS, Parameter(show_default=lambda _: "0-15")] = tuple(range(16))
+    """numbers of the filters in each layer, such as 7 or 0,3,8-15"""
+    network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
+    """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
+    size: int = 128
+    """side of each pattern, pixels"""
+    iterations: int = 128
+    """steps of the ascent"""
+    learning_rate: float = 0.05
+    """Adam's learning rate"""
+    jitter: int = 8
+    """patterns are shifted at random by up to so many pixels before each step"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    device: Device = "auto"
+    """where to draw"""
+    seed: int = 0
+    """seed of the noise at the start, and of the shifts"""
+    overwrite: bool = False
+    """replace an existing sheet"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "output")
+        object.__setattr__(self, "layer", split_names(self.layer))
+        object.__setattr__(self, "filters", _numbers(self.filters))
+        if not self.filters:
+            raise UsageError("--filters has no number; give at least one")
+        check_range("size", self.size, 32, 1024)
+        check_range("iterations", self.iterations, 1, 100_000)
+        check_range("learning_rate", self.learning_rate, 0, 10, above=True)
+        check_range("jitter", self.jitter, 0, 64)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Which features of which picture are shown."""
+
+    image: Path
+    """the picture to look at; - is standard input"""
+
+    _: KW_ONLY
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """the sheet, a .jpg, .png or .webp file"""
+    layer: str = "relu2_2"
+    """layer of the network"""
+    filters: Annotated[tuple[int, ...], _NUMBERS, Parameter(show_default=False)] = ()
+    """numbers of the filters, such as 7 or 0,3,8-15 [default: the 23 whose features are strongest]"""
+    network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
+    """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
+    max_size: int = 512
+    """scale the picture down first so that the longer side has at most this many pixels"""
+    tile_size: int = 240
+    """longer side of each map on the sheet, pixels"""
+    device: Device = "auto"
+    """where to compute"""
+    overwrite: bool = False
+    """replace an existing sheet"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "image", "output")
+        object.__setattr__(self, "filters", _numbers(self.filters))
+        check_range("max_size", self.max_size, 16, 16_384)
+        check_range("tile_size", self.tile_size, 64, 1024)

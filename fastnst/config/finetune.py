@@ -1,0 +1,88 @@
+"""Options of making a loss network that knows your pictures."""
+
+from dataclasses import KW_ONLY, asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from fastnst.config.ranges import check_range, seconds
+from fastnst.config.shared import take_paths
+from fastnst.device import Device
+from fastnst.errors import UsageError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Everything that decides how a loss network learns somebody's own classes; stored in its file."""
+
+    folder: Path
+    """folder with one folder of pictures for each class"""
+
+    _: KW_ONLY
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """loss network to write, NAME.safetensors"""
+    range: Literal["last", "blocks4-5", "all"] = "blocks4-5"
+    """what learns: last is a new last layer alone and fast, the others are blocks of convolutions with it"""
+    vgg: str = "bundled"
+    """loss network to start from: bundled, torchvision, vgg19, or a safetensors file"""
+    size: int = 224
+    """side of the squares the network sees, pixels"""
+    batch_size: int = 16
+    """pictures a step"""
+    epochs: int | None = None
+    """passes over the pictures [default: 50 for last, else 10]"""
+    steps: int | None = None
+    """optimizer steps, instead of epochs"""
+    learning_rate: float | None = None
+    """Adam's learning rate at first; falls to nothing along a cosine [default: 1e-3 for last, else 1e-5]"""
+    held_out: float = 0.2
+    """share of each class that is kept out of training, to measure on"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    device: Device = "auto"
+    """where to train"""
+    seed: int = 0
+    """seed of what is held out, order and crops"""
+    workers: int = 2
+    """threads that prepare pictures"""
+    logdir: Path | None = None
+    """folder for metrics.jsonl [default: beside the output, named after it]"""
+    time_limit: Annotated[float | None, Parameter(converter=lambda _, tokens: seconds(tokens[0].value))] = None
+    """stop in time before so many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
+    overwrite: bool = False
+    """replace an existing output"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "folder", "output", "logdir")
+        if isinstance(self.time_limit, str):  # from Python
+            object.__setattr__(self, "time_limit", seconds(self.time_limit))
+        check_range("size", self.size, 32, 1024)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("epochs", self.epochs, 1)
+        check_range("steps", self.steps, 1)
+        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
+        check_range("held_out", self.held_out, 0, 0.9, above=True)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+        check_range("workers", self.workers, 1, 256)
+        check_range("time_limit", self.time_limit, 0, above=True)
+        if self.epochs is not None and self.steps is not None:
+            raise UsageError("--epochs and --steps both say how long to train; give one of them")
+        if self.output.suffix != ".safetensors":
+            raise UsageError(f"--output is {self.output} but must end in .safetensors")
+        if self.folder.absolute() in self.output.absolute().parents:
+            raise UsageError(f"--output is {self.output}, among the pictures; choose another folder")
+
+    @property
+    def log_folder(self) -> Path:
+        """Where metrics.jsonl lies; never among the pictures, after which the output may be named."""
+        beside = self.output.with_suffix("")
+        among = beside.absolute() == self.folder.absolute()
+        return self.logdir or (self.output.with_suffix(".logs") if among else beside)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
+        values = {name: value.name if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {**values, "vgg": Path(self.vgg).name}

@@ -1,0 +1,93 @@
+"""What options of several commands share: names of layers, lists on the command line, masks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from cyclopts import Parameter, Token
+
+from fastnst.config.ranges import check_range
+from fastnst.errors import UsageError
+
+# Johnson et al. 2016.
+CONTENT_LAYERS = ("relu3_3",)
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+def layer_weights(layers: Sequence[str]) -> dict[str, float]:
+    """("relu1_2:0.5", "relu2_2") -> {"relu1_2": 0.5, "relu2_2": 1.0}; UsageError for what is no weight."""
+    weights = {}
+    for layer in layers:
+        name, colon, weight = layer.partition(":")
+        try:
+            weights[name] = float(weight) if colon else 1.0
+        except ValueError:
+            weights[name] = math.nan
+        if not name or not math.isfinite(weights[name]):
+            raise UsageError(f"{layer!r} is no layer with its weight; write a name, or name:weight as in relu4_3:0.5")
+    return weights
+
+
+def take_paths(options: object, *names: str) -> None:
+    """From Python, paths may be given as text; the command line gives paths."""
+    for name in names:
+        if isinstance(value := getattr(options, name), str):
+            object.__setattr__(options, name, Path(value))
+
+
+def _listed(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Values with commas between them, or one by one, as a tuple."""
+    convert = get_args(kind)[0]
+    values = [value for token in tokens for value in token.value.split(",")]
+    try:
+        return tuple(map(convert, values))
+    except ValueError as error:
+        raise ValueError(f"{','.join(values)!r} is not a list of numbers with commas between them") from error
+
+
+LISTED = Parameter(converter=_listed, show_default=lambda values: ",".join(f"{value:g}" for value in values))
+
+
+def split_names(values: str | Sequence[str]) -> tuple[str, ...]:
+    """Layers may be given as one text with commas between them, too."""
+    listed = values.split(",") if isinstance(values, str) else values
+    return tuple(name.strip() for name in listed)
+
+
+SHOWN = Parameter(show_default=" ".join)
+NAMES = Parameter(
+    converter=lambda _, tokens: split_names(",".join(token.value for token in tokens)), show_default=False
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Where there is painting, and what is around it."""
+
+    mask: Path | None = None
+    """picture of the content's proportions: painted where it is white (or, if it has transparency, opaque)"""
+    invert_mask: bool = False
+    """paint where the mask is black instead, for a black silhouette on white"""
+    background: str = "white"
+    """around the mask: a color (white, #a0c4ff), photo, or transparent"""
+    feather: float = 1.5
+    """softness of the mask's edge, pixels"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "mask")
+        check_range("feather", self.feather, 0, 1000)
+        if self.background not in ("photo", "transparent"):
+            from PIL import ImageColor  # here, because --help and --version need no pictures
+
+            try:
+                ImageColor.getrgb(self.background)
+            except ValueError as error:
+                raise UsageError(
+                    f"--background is {self.background!r} but must be photo, transparent "
+                    "or a color such as white or #a0c4ff"
+                ) from error
+        if self.mask is None and (self.invert_mask or self.background != MaskOptions.background):
+            raise UsageError("--background and --invert-mask go with --mask; give one")

@@ -1,0 +1,183 @@
+"""Options of training runs, one alone and those of a sweep."""
+
+from dataclasses import KW_ONLY, asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from fastnst.config.ranges import check_range, seconds
+from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, take_paths
+from fastnst.device import Device
+from fastnst.errors import UsageError
+
+Preset = Literal["base", "fast", "tiny"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainOptions:
+    """What all training runs are told, one alone and each of a sweep."""
+
+    style: Path
+    """the painting to learn"""
+
+    _: KW_ONLY
+
+    content: Path
+    """folder of photographs to train on, searched recursively"""
+
+    preset: Preset = "base"
+    """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
+    size: int = 256
+    """side of the training crops, pixels"""
+    batch_size: int = 4
+    """photographs a step, of each process"""
+    steps: int = 2000
+    """optimizer steps"""
+    loss: Literal["relative", "paper"] = "relative"
+    """weighing: relative fits any painting, paper is that of Johnson's released code"""
+    content_layers: tuple[str, ...] = CONTENT_LAYERS
+    """layers of the loss network for content"""
+    style_layers: tuple[str, ...] = STYLE_LAYERS
+    """layers of the loss network for style"""
+    vgg: str = "bundled"
+    """loss network: bundled, torchvision, vgg19, or a safetensors file"""
+    pooling: Literal["max", "average"] = "max"
+    """pooling of the loss network"""
+    learning_rate: float = 1e-3
+    """Adam's learning rate"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    compile: bool = False
+    """compile the network with torch.compile first"""
+    device: Device = "auto"
+    """where to train"""
+    micro_batch: int | None = None
+    """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
+    seed: int = 0
+    """seed of weights, order and crops"""
+    init: Path | None = None
+    """start from the weights of this checkpoint instead of random ones"""
+    workers: int = 2
+    """threads that prepare photographs"""
+    held_out: int | None = None
+    """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
+
+    def __post_init__(self) -> None:
+        take_paths(self, "style", "content", "init")
+        check_range("size", self.size, 32, 4096)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("steps", self.steps, 1)
+        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
+        check_range("workers", self.workers, 1, 256)
+        check_range("micro_batch", self.micro_batch, 1)
+        check_range("held_out", self.held_out, 0, 24)
+        check_range("seed", self.seed, 0, 2**63 - 1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions):
+    """Everything that decides a training run; stored whole in the checkpoint's header."""
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """checkpoint to write, NAME.safetensors"""
+    style_size: int = 768
+    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
+    content_weight: float | None = None
+    """weight of the content term [default: 1]"""
+    style_weight: float | None = None
+    """weight of the style term [default: relative 2, paper 5]"""
+    tv_weight: float | None = None
+    """weight of the total variation [default: relative 0.05, paper 1e-6]"""
+    steadiness: float = 0.0
+    """weight of a penalty for strokes that boil in a clip, 0 is off; 3 with --style-weight 3 halves it"""
+
+    name: str | None = None
+    """name of the style [default: that of the output]"""
+    credit: str = ""
+    """painter, title, year and license of the painting, kept in the file"""
+    logdir: Path | None = None
+    """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
+    save_every: int = 200
+    """steps between checkpoints"""
+    preview_every: int = 1000
+    """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
+    time_limit: Annotated[float | None, Parameter(converter=lambda _, tokens: seconds(tokens[0].value))] = None
+    """save and stop in time before so many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
+    resume: bool = False
+    """continue an interrupted run of the same output"""
+    overwrite: bool = False
+    """start again over an existing output"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        take_paths(self, "output", "logdir")
+        if isinstance(self.time_limit, str):  # from Python
+            object.__setattr__(self, "time_limit", seconds(self.time_limit))
+        check_range("time_limit", self.time_limit, 0, above=True)
+        check_range("style_size", self.style_size, 32, 8192)
+        for weight in ("content_weight", "style_weight", "tv_weight"):
+            check_range(weight, getattr(self, weight), 0)
+        check_range("steadiness", self.steadiness, 0)
+        check_range("save_every", self.save_every, 1)
+        check_range("preview_every", self.preview_every, 1)
+        if self.output.suffix != ".safetensors":
+            raise UsageError(f"--output is {self.output} but must end in .safetensors")
+
+    @property
+    def style_name(self) -> str:
+        return self.name or self.output.stem
+
+    @property
+    def log_folder(self) -> Path:
+        return self.logdir or self.output.with_suffix("")
+
+    @property
+    def state_path(self) -> Path:
+        """Where the resume state lies."""
+        return self.output.with_suffix(".state.safetensors")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
+        return {
+            name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(TrainOptions):
+    """Short training runs, one for each combination of the values given."""
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """the sheet, a .jpg, .png or .webp file; the checkpoints go into a folder beside it, named after it"""
+
+    style_weight: Annotated[tuple[float, ...], LISTED] = (1.0, 2.0, 4.0, 8.0)
+    """weights of the style term, with commas between them"""
+    content_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
+    """weights of the content term [default: that of train]"""
+    tv_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
+    """weights of the total variation [default: that of train]"""
+    style_size: Annotated[tuple[int, ...], LISTED] = (TrainConfig.style_size,)
+    """sizes the painting is scaled to, pixels"""
+    steps: int = 100
+    """optimizer steps of each run"""
+    init: Path | None = None
+    """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
+    photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
+    """pictures to show, painted by each run [default: up to three that were held out of training]"""
+    tile_size: int = 320
+    """longer side of each picture on the sheet, pixels"""
+    overwrite: bool = False
+    """replace an existing sheet; finished runs are not done again"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        take_paths(self, "output")
+        object.__setattr__(self, "photo", tuple(map(Path, self.photo)))
+        check_range("tile_size", self.tile_size, 64, 1024)
