@@ -57,7 +57,7 @@ OnRound = Callable[[int], None]
 class Speed:
     """Seconds of one work: the median over the rounds, and their extremes; pictures a second from the median.
 
-    Where they were looked at, the bytes of memory a process needs for it, and how far, in grey levels, what it paints
+    Where they were looked at, the bytes of memory a process needs for it, and how far, in gray levels, what it paints
     is from what torch does.
     """
 
@@ -67,7 +67,7 @@ class Speed:
     slowest: float
     images_per_second: float
     peak_memory: int | None = None
-    grey_levels: float | None = None
+    gray_levels: float | None = None
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def benchmark_forms(options: FormsBenchmark, on_round: OnRound | None = None) ->
                 "preset": options.preset,
                 "size": size,
             }
-            measured = [replace(speed, grey_levels=differences[speed.name]) for speed in speeds(times, 1)]
+            measured = [replace(speed, gray_levels=differences[speed.name]) for speed in speeds(times, 1)]
             found.append(
                 Comparison(measured, [ratio(times, name, PLAIN) for name in engines if name != PLAIN], setting)
             )
@@ -347,10 +347,10 @@ def _as_layer_norm(nodes: _Nodes) -> None:
 
 
 def _statistics(nodes: _Nodes, x: str) -> tuple[str, str]:
-    """Mean and 1 / standard deviation per picture and channel, (N, C, 1), of (N, C, P)."""
+    """Mean and standard deviation per picture and channel, (N, C, 1), of (N, C, P)."""
     mean = nodes.add("ReduceMean", x, [2])
-    centred = nodes.add("Sub", x, mean)
-    variance = nodes.add("ReduceMean", nodes.add("Mul", centred, centred), [2])
+    centered = nodes.add("Sub", x, mean)
+    variance = nodes.add("ReduceMean", nodes.add("Mul", centered, centered), [2])
     return mean, nodes.add("Sqrt", nodes.add("Add", variance, np.float32(nodes.attributes["epsilon"])))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fastnst import __version__
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
-from fastnst.files import show, write_bytes
+from fastnst.files import printable, write_bytes
 from fastnst.image import open_regular
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
@@ -58,13 +58,14 @@ class CheckpointMeta:
                 raise ValueError("no format version")
             if values["format"] > FORMAT:
                 raise ModelError(
-                    f"{show(source)} has format {values['format']} but only up to {FORMAT} is known; update fastnst"
+                    f"{printable(source)} has format {values['format']} but only up to {FORMAT} is "
+                    f"known; update fastnst"
                 )
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})
         except (ValueError, TypeError, RecursionError) as error:
             raise ModelError(
-                f"{show(source)} has an unreadable fastnst header ({error}); train or export it again"
+                f"{printable(source)} has an unreadable fastnst header ({error}); train or export it again"
             ) from error
 
     def to_json(self) -> str:
@@ -74,7 +75,7 @@ class CheckpointMeta:
 def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta, *, exact: bool = False) -> None:
     """Write weights and metadata atomically; OutputError if that fails, and the old file stays.
 
-    Unless `exact`, convolution weights are rounded to float16, which halves the file and moves no pixel by a grey
+    Unless `exact`, convolution weights are rounded to float16, which halves the file and moves no pixel by a gray
     level.
     """
     tensors = {
@@ -101,7 +102,7 @@ def load_checkpoint(path: Path) -> tuple[TransformerNet, CheckpointMeta]:
             net = TransformerNet(replace(config, blocks=min(config.blocks, len(tensors))))
     except (TypeError, ValueError, RuntimeError, FastnstError) as error:
         raise ModelError(
-            f"{show(path)} describes a network fastnst does not know ({show(error)}); train it again"
+            f"{printable(path)} describes a network fastnst does not know ({printable(error)}); train it again"
         ) from error
     _check_tensors(tensors, net.state_dict(), path)
     _check_digest(_digest(tensors), meta.digest, path)
@@ -149,7 +150,7 @@ def state_from_bytes(data: bytes, source: Path) -> TrainState:
         if not {"step", "config"} <= values.keys():
             raise ValueError("no step")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{show(source)} is not a resume state; remove it and start again") from error
+        raise ModelError(f"{printable(source)} is not a resume state; remove it and start again") from error
     _check_digest(_digest(tensors, values), digest, source)
     return TrainState(tensors, values)
 
@@ -180,9 +181,9 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
     # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
     pickled = data[:2] in _PICKLED and data[8:9] != b"{"
     if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
-        raise UnsafeModelError(f"{show(path)} is a pickle, which can run code; give a .safetensors file")
+        raise UnsafeModelError(f"{printable(path)} is a pickle, which can run code; give a .safetensors file")
     if len(data) > _LARGEST:
-        raise ModelError(f"{show(path)} has more than {_LARGEST >> 20} MiB, which no fastnst checkpoint has")
+        raise ModelError(f"{printable(path)} has more than {_LARGEST >> 20} MiB, which no fastnst checkpoint has")
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_unique)
         tensors = load(data)
@@ -191,12 +192,14 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
     # KeyError: a type of numbers that torch does not have.
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ModelError(
-            f"{show(path)} is not a readable safetensors file ({show(error)}); train or copy it again"
+            f"{printable(path)} is not a readable safetensors file ({printable(error)}); train or copy it again"
         ) from error
     if text is None and "classifier" in metadata:
-        raise ModelError(f"{show(path)} is a loss network that fastnst finetune wrote, not a style; give it to --vgg")
+        raise ModelError(
+            f"{printable(path)} is a loss network that fastnst finetune wrote, not a style; give it to --vgg"
+        )
     if text is None:
-        raise ModelError(f"{show(path)} is a safetensors file but not a fastnst checkpoint (no 'fastnst' header)")
+        raise ModelError(f"{printable(path)} is a safetensors file but not a fastnst checkpoint (no 'fastnst' header)")
     return tensors, text
 
 
@@ -212,24 +215,26 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
     for name in sorted(needed.keys() | tensors.keys()):
         if name not in tensors:
-            raise ModelError(f"{show(path)} lacks the tensor {name}; train or copy it again")
+            raise ModelError(f"{printable(path)} lacks the tensor {name}; train or copy it again")
         if name not in needed:
-            raise ModelError(f"{show(path)} has the tensor {show(name)}, which its network does not have")
+            raise ModelError(f"{printable(path)} has the tensor {printable(name)}, which its network does not have")
         tensor = tensors[name]
         if tensor.shape != needed[name].shape:
             shapes = f"{tuple(tensor.shape)} but must be {tuple(needed[name].shape)}"
-            raise ModelError(f"{show(path)}: the tensor {name} is {shapes}")
+            raise ModelError(f"{printable(path)}: the tensor {name} is {shapes}")
         if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise ModelError(
-                f"{show(path)}: the tensor {name} is {tensor.dtype} but must be float32, float16 or bfloat16"
+                f"{printable(path)}: the tensor {name} is {tensor.dtype} but must be float32, float16 or bfloat16"
             )
         if not torch.isfinite(tensor).all():
-            raise ModelError(f"{show(path)}: the tensor {name} holds values that are not finite; train it again")
+            raise ModelError(f"{printable(path)}: the tensor {name} holds values that are not finite; train it again")
 
 
 def _check_digest(found: str, expected: str, path: Path) -> None:
     if found != expected:
-        raise ModelError(f"{show(path)} does not match its own checksum, so it was damaged; copy or train it again")
+        raise ModelError(
+            f"{printable(path)} does not match its own checksum, so it was damaged; copy or train it again"
+        )
 
 
 def _digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:

@@ -16,13 +16,12 @@ from PIL import Image, ImageColor, ImageFilter
 
 from fastnst.config import MaskOptions
 from fastnst.errors import InputError
-from fastnst.files import show
-from fastnst.image import Picture, Pixels, read_picture
+from fastnst.files import printable
+from fastnst.image import SMALLEST, Picture, Pixels, read_picture
 
 Plane = npt.NDArray[np.floating[Any]]  # float32 (H, W), 0..255
 Floats = npt.NDArray[np.floating[Any]]  # float32 (H, W, 3), 0..255 and, before the gamut, beyond
 
-SMALLEST = 16  # pixels a side, for networks
 
 # Luma of ITU-R BT.601, as in JPEG and in Gatys et al. 2016, "Preserving color in neural artistic style transfer".
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -81,7 +80,7 @@ def fineness(strength: float) -> float:
 def _mixed_details(given: Plane, painted: Plane, strength: float) -> Plane:
     """What natural_mix adds to the luma of a cross-fade."""
     given, painted = given - _blur(given, _DETAIL), painted - _blur(painted, _DETAIL)
-    # Plus a little, so that differences of a few grey levels are no texture.
+    # Plus a little, so that differences of a few gray levels are no texture.
     few = np.float32(4)
     energies = [_blur(details * details, _DETAIL) + few for details in (given, painted)]
     shared = np.maximum(_blur(given * painted, _DETAIL), 0) + few
@@ -197,7 +196,7 @@ def match_colors(pixels: Pixels, own: ColorStatistics, wanted: ColorStatistics) 
 
 
 def into_gamut(colors: Floats) -> Floats:
-    """Colors outside 0..255 moved straight towards the grey of the same luma until they fit; the others stay."""
+    """Colors outside 0..255 moved straight towards the gray of the same luma until they fit; the others stay."""
     luma = np.clip(colors @ _LUMA, 0, 255)[..., None]
     chroma = colors - luma
     farthest = chroma.max(-1, keepdims=True), -chroma.min(-1, keepdims=True)
@@ -216,7 +215,7 @@ def read_mask(options: MaskOptions, size: tuple[int, int]) -> Pixels:
     Raises InputError if it has other proportions or paints nothing.
     """
     assert options.mask is not None
-    name = show(options.mask)
+    name = printable(options.mask)
     picture = read_picture(options.mask)
     height, width = size
     if not _same_proportions(picture.size, size):
@@ -261,7 +260,7 @@ def _same_proportions(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 
 def _square_root(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # A little of every color, so that grey pictures keep an invertible matrix.
+    # A little of every color, so that gray pictures keep an invertible matrix.
     values, vectors = np.linalg.eigh(covariance + 1e-5 * np.eye(3))
     return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
 

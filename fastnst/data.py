@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.image import Limits, Pixels, read_picture, read_size
 
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
@@ -50,17 +50,18 @@ class Photographs:
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
-            raise InputError(f"{show(self.folder)} is not a folder; give one with photographs")
+            raise InputError(f"{printable(self.folder)} is not a folder; give one with photographs")
         self.files, self.unusable = _scan(self.folder)
         if not self.files:
             raise InputError(
-                f"no usable picture in {show(self.folder)} or below ({len(self.unusable)} unusable files); "
+                f"no usable picture in {printable(self.folder)} or below ({len(self.unusable)} unusable files); "
                 "give a folder with JPEG, PNG or WebP photographs"
             )
         count = min(4, len(self.files) // 10) if self.hold_out is None else self.hold_out
         if count >= len(self.files):
             raise UsageError(
-                f"--held-out is {count} but {show(self.folder)} has {len(self.files)} usable photographs; give fewer"
+                f"--held-out is {count} but {printable(self.folder)} has {len(self.files)} usable "
+                f"photographs; give fewer"
             )
         self.keep_apart([self.name(path) for path in _spread(self.files, count)])
 
@@ -74,7 +75,7 @@ class Photographs:
         self.held_out = [path for path in everything if self.name(path) in names]
         self.files = [path for path in everything if self.name(path) not in names]
         if not self.files:
-            raise InputError(f"{show(self.folder)} has only held-out photographs left; give more")
+            raise InputError(f"{printable(self.folder)} has only held-out photographs left; give more")
 
     def crop(self, position: int) -> Pixels:
         """The photo at a position, at a random scale, place and side: uint8 (size, size, 3).
@@ -91,7 +92,7 @@ class Photographs:
                 return self.random_crop(path, np.random.default_rng([self.seed, position]))
             except FastnstError as error:
                 self.unusable[path] = str(error)
-        raise InputError(f"every picture in {show(self.folder)} turned out damaged; give usable photographs")
+        raise InputError(f"every picture in {printable(self.folder)} turned out damaged; give usable photographs")
 
     def random_crop(self, path: Path, random: np.random.Generator) -> Pixels:
         """A photo at a random scale, place and side: uint8 (size, size, 3)."""

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from fastnst.config import OnnxOptions
+from fastnst.config import EngineName, OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
 from fastnst.nets.bands import Affine, Tiler
@@ -26,8 +26,6 @@ from fastnst.styles import DEFAULT_STYLE, bundled_style
 log = logging.getLogger(__name__)
 
 RELATED = 0.5  # likeness of networks that mix; the bundled ones have 0.75 and more, strangers about 0
-
-EngineName = Literal["auto", "torch", "onnx"]
 
 
 class Engine(Protocol):
@@ -61,7 +59,7 @@ def open_engine(
     installed.
     """
     path = _find(DEFAULT_STYLE if style is None else style, engine)
-    log.info("style %s", show(path))
+    log.info("style %s", printable(path))
     if path.suffix == ".onnx":
         return OnnxEngine(path, device, options)
     _check_unused(options, path)
@@ -82,7 +80,7 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
         raise UsageError(f"--mix is {given} but must be one share for each of the {len(engines)} styles: 0.7,0.3")
     first, *others = tilers = [engine.tiler for engine in engines]
     for name, other in zip(names[1:], others, strict=True):
-        both = f"{show(names[0])} and {show(name)}"
+        both = f"{printable(names[0])} and {printable(name)}"
         if other.config != first.config:
             raise UsageError(f"{both} are networks of different shapes, which do not mix; give styles of one preset")
         if _likeness(first.weights, other.weights) < RELATED:
@@ -132,7 +130,9 @@ class OnnxEngine:
         try:
             self.session = onnxruntime.InferenceSession(self.data, settings, providers=providers)
         except Exception as error:  # its exception classes share no base but Exception
-            raise ModelError(f"{show(path)} cannot be run ({_first_line(error)}); export the style again") from error
+            raise ModelError(
+                f"{printable(path)} cannot be run ({_first_line(error)}); export the style again"
+            ) from error
         if device == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
             from fastnst.errors import UnavailableError
 
@@ -165,14 +165,16 @@ class OnnxEngine:
     def tiler(self) -> Tiler:
         if "fastnst" not in self.metadata:
             raise UsageError(
-                f"{show(self.path)} was not exported by fastnst and can only paint whole pictures; use a smaller "
+                f"{printable(self.path)} was not exported by fastnst and can only paint whole pictures; use a smaller "
                 "--max-size, or turn its original into a checkpoint with fastnst import"
             )
         try:
             config = NetConfig(**json.loads(self.metadata["fastnst"])["net"])
             weights = read_weights(config, self.data)
         except (KeyError, TypeError, ValueError, UsageError) as error:
-            raise ModelError(f"{show(self.path)} does not name its layers ({error}); export the style again") from error
+            raise ModelError(
+                f"{printable(self.path)} does not name its layers ({error}); export the style again"
+            ) from error
         return Tiler(config, weights, _OnnxLayers(weights, self.session.get_providers()))
 
     def with_weights(self, weights: Weights) -> "OnnxEngine":
@@ -192,10 +194,13 @@ class OnnxEngine:
         try:
             painted = self(ramp)
         except FastnstError as error:
-            raise ModelError(f"{show(path)} does not paint a test picture ({error}); export the style again") from error
+            raise ModelError(
+                f"{printable(path)} does not paint a test picture ({error}); export the style again"
+            ) from error
         if painted.shape != ramp.shape or not np.isfinite(painted).all():
             raise ModelError(
-                f"{show(path)} paints a test picture of another size or without finite values; export the style again"
+                f"{printable(path)} paints a test picture of another size or without finite values; "
+                f"export the style again"
             )
 
 
@@ -271,7 +276,7 @@ class _TorchLayers:
 
         if layer.name not in self.kernels:
             bias = None if layer.bias is None else np.repeat(self.weights[layer.bias], 4 if layer.upsample else 1)
-            kernel = torch.from_numpy(layer.folded(self.weights[layer.weight])).to(self.device)
+            kernel = torch.from_numpy(layer.subpixel_kernel(self.weights[layer.weight])).to(self.device)
             self.kernels[layer.name] = kernel, None if bias is None else torch.from_numpy(bias).to(self.device)
         with torch.inference_mode():
             x = torch.from_numpy(rows).to(self.device)[None]
@@ -289,16 +294,16 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     kind = path.suffix
     if kind in (".pth", ".pt", ".pkl", ".model"):
         raise UnsafeModelError(
-            f"{show(path)} is a pickle, which can run code; give a .safetensors or .onnx file, "
+            f"{printable(path)} is a pickle, which can run code; give a .safetensors or .onnx file, "
             "or make one with: fastnst import"
         )
     if kind in (".onnx", ".safetensors"):
         if (engine, kind) in (("torch", ".onnx"), ("onnx", ".safetensors")):
             remedy = "give the .safetensors file" if engine == "torch" else "export it first with: fastnst export"
-            raise UsageError(f"--engine {engine} cannot run {show(path)}; {remedy}")
+            raise UsageError(f"--engine {engine} cannot run {printable(path)}; {remedy}")
         return path
     if path.parent != Path() or os.path.lexists(path):
-        raise ModelError(f"{show(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
+        raise ModelError(f"{printable(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
     found = bundled_style(str(style))
     choice = {"torch": found.checkpoint, "onnx": found.onnx}
     if engine == "auto":
@@ -313,7 +318,7 @@ def _ends(session: Any, path: Path) -> tuple[End, End]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
-            f"{show(path)} has {len(inputs)} inputs and {len(outputs)} outputs but a style has one of each"
+            f"{printable(path)} has {len(inputs)} inputs and {len(outputs)} outputs but a style has one of each"
         )
     return End(inputs[0].type, inputs[0].shape), End(outputs[0].type, outputs[0].shape)
 
@@ -321,7 +326,7 @@ def _ends(session: Any, path: Path) -> tuple[End, End]:
 def _signature(takes: End, gives: End, path: Path) -> bool:
     """Whether an exported style takes uint8; ModelError unless it takes a picture of any size and gives the same."""
     if gives.type != takes.type:
-        raise ModelError(f"{show(path)} turns {takes.type} into {gives.type} but a style returns what it takes")
+        raise ModelError(f"{printable(path)} turns {takes.type} into {gives.type} but a style returns what it takes")
     layouts: dict[str, Callable[[Any], bool]] = {
         "tensor(float)": lambda s: (
             len(s) == 4 and s[1] == 3 and not isinstance(s[2], int) and not isinstance(s[3], int)
@@ -332,7 +337,8 @@ def _signature(takes: End, gives: End, path: Path) -> bool:
     }
     if takes.type not in layouts or not layouts[takes.type](takes.shape):
         raise ModelError(
-            f"{show(path)} takes {takes.type} {takes.shape} but a style of fastnst takes float (N, 3, H, W) or uint8 "
+            f"{printable(path)} takes {takes.type} {takes.shape} but a style of fastnst takes float (N, "
+            f"3, H, W) or uint8 "
             "(N, H, W, 3), any size; export it again"
         )
     return takes.type == "tensor(uint8)"
@@ -340,8 +346,8 @@ def _signature(takes: End, gives: End, path: Path) -> bool:
 
 def _check_unused(options: OnnxOptions | None, path: Path) -> None:
     if options not in (None, OnnxOptions()):
-        raise UsageError(f"--onnx-... options are for .onnx styles of other projects, which {show(path)} is not")
+        raise UsageError(f"--onnx-... options are for .onnx styles of other projects, which {printable(path)} is not")
 
 
 def _first_line(error: Exception) -> str:
-    return show((str(error).splitlines() or [type(error).__name__])[0][:200])
+    return printable((str(error).splitlines() or [type(error).__name__])[0][:200])

@@ -17,7 +17,7 @@ from fastnst.data import Photographs
 from fastnst.device import pick_precision, torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
 from fastnst.nets.onnx_proto import read_onnx
@@ -48,7 +48,8 @@ class LossSettings:
         """Those a style was trained with; ModelError if it does not say."""
         if meta.origin:
             raise ModelError(
-                f"{show(source)} was imported and does not say with which loss it was trained; say with which to score "
+                f"{printable(source)} was imported and does not say with which loss it was trained; say "
+                f"with which to score "
                 "it and against what, for example: --loss relative --painting FILE"
             )
         try:
@@ -67,7 +68,7 @@ class LossSettings:
             check_range("style_size", found.style_size, 32, 8192)
         except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
             raise ModelError(
-                f"{show(source)} does not say with which loss it was trained; give one that fastnst trained"
+                f"{printable(source)} does not say with which loss it was trained; give one that fastnst trained"
             ) from error
         return found
 
@@ -97,7 +98,7 @@ class Equivalent:
 
 @dataclass(frozen=True)
 class Temporal:
-    """How far neighbouring frames of a pan over a photo differ where they show the same, grey levels of 255, root mean
+    """How far neighboring frames of a pan over a photo differ where they show the same, gray levels of 255, root mean
     square: those of the clip, which differ by its noise, and the painted ones."""
 
     clip: float
@@ -196,7 +197,7 @@ def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mappin
             values = [float(value) for value in numbers]
         if not all(map(math.isfinite, values)):
             raise FastnstError(
-                f"the style paints values of {show(name)} that are not numbers; train or export it again"
+                f"the style paints values of {printable(name)} that are not numbers; train or export it again"
             )
         scores.append(PhotoScore(name, **dict(zip(NUMBERS, values, strict=True))))  # type: ignore[arg-type]
     return scores
@@ -337,7 +338,7 @@ def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], 
         return _frames(folder, size, count), {}
     found = Photographs(folder, size, seed=0)
     failed = {
-        path: f"{show(path)} is not a picture" if reason == "not a picture" else reason
+        path: f"{printable(path)} is not a picture" if reason == "not a picture" else reason
         for path, reason in found.unusable.items()
         if path.suffix.lower() in SUFFIXES  # a text beside the photos is no failure
     }
@@ -350,7 +351,7 @@ def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], 
         except FastnstError as error:
             failed[path] = str(error)
     if not photos:
-        raise InputError(f"every picture in {show(folder)} turned out damaged; give usable photographs")
+        raise InputError(f"every picture in {printable(folder)} turned out damaged; give usable photographs")
     return photos, failed
 
 
@@ -364,7 +365,7 @@ def _frames(path: Path, size: int, count: int) -> dict[str, Array]:
             if number in chosen
         }
     if not found:
-        raise InputError(f"{show(path)} has fewer frames than it says; give a clip that is not cut off")
+        raise InputError(f"{printable(path)} has fewer frames than it says; give a clip that is not cut off")
     return found
 
 
@@ -395,7 +396,9 @@ def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
     if painting.is_dir():
         painting = painting / Path(str(meta.train.get("style"))).name
     if not painting.exists():
-        raise InputError(f"the painting {show(painting)} of {show(style)} is not there; name it with --painting")
+        raise InputError(
+            f"the painting {printable(painting)} of {printable(style)} is not there; name it with --painting"
+        )
     return _Subject(str(style), meta.preset, engine, painting, settings)
 
 
@@ -408,14 +411,14 @@ def _evaluate(
     scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
         (score,) = measure(subject.engine, loss, {photo: pixels})
-        on_picture(f"{show(subject.name)}, {show(photo)}")
+        on_picture(f"{printable(subject.name)}, {printable(photo)}")
         if options.lbfgs:
             content = torch.from_numpy(pixels)
             noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed))
             reached = {}
             for name, start in (("from_noise", noise), ("from_content", content)):
                 reached[name] = equivalent(loss, content, start, score.total, options.iterations, dtype)
-                on_picture(f"{show(subject.name)}, {show(photo)}, L-BFGS {name.replace('_', ' ')}")
+                on_picture(f"{printable(subject.name)}, {printable(photo)}, L-BFGS {name.replace('_', ' ')}")
             score = replace(score, **reached)  # type: ignore[arg-type]
         if options.temporal:
             (temporal,) = measure_temporal(subject.engine, {photo: pixels}, options.seed + len(scores))

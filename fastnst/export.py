@@ -12,14 +12,14 @@ from fastnst.checkpoint import load_checkpoint
 from fastnst.config import ExportOptions
 from fastnst.engine import Engine, OnnxEngine
 from fastnst.errors import ModelError, UsageError
-from fastnst.files import check_output, show, write_bytes
+from fastnst.files import check_output, printable, write_bytes
 from fastnst.image import SAMPLE, Array, read_picture, to_array
 from fastnst.nets.onnx_graph import build
 from fastnst.nets.torch_net import TransformerNet
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1 / 255  # one grey level
+TOLERANCE = 1 / 255  # one gray level
 SIZES = ((1, 64, 64), (1, 65, 97), (1, 33, 128), (3, 48, 80), (1, 17, 16), (1, 241, 319))  # (N, H, W)
 
 
@@ -27,7 +27,7 @@ SIZES = ((1, 64, 64), (1, 65, 97), (1, 33, 128), (3, 48, 80), (1, 17, 16), (1, 2
 class ExportReport:
     """What was written, and the largest difference to torch found before it was, on the scale 0..1.
 
-    Where it takes and returns 8 bits, half a grey level of that is rounding.
+    Where it takes and returns 8 bits, half a gray level of that is rounding.
     """
 
     path: Path
@@ -42,7 +42,7 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
     """Write a checkpoint as ONNX: float32 (N, 3, H, W) 0..1 in as `image`, the same out as `stylized`, any N, H, W.
 
     With `uint8` both are (N, H, W, 3) uint8 instead. The file appears only after onnx.checker accepts it and ONNX
-    Runtime agrees with torch within one grey level on random and real pictures of several sizes, on the processor; a
+    Runtime agrees with torch within one gray level on random and real pictures of several sizes, on the processor; a
     GPU rounds each layer of an `fp16` file to float16, which a processor's ONNX Runtime does less often. Weights and
     metadata are inside.
 
@@ -51,7 +51,7 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
     """
     options, checkpoint, output = options or ExportOptions(), Path(checkpoint), Path(output)
     if output.suffix != ".onnx":
-        raise UsageError(f"--output is {show(output)} but must end in .onnx")
+        raise UsageError(f"--output is {printable(output)} but must end in .onnx")
     check_output(output, overwrite=options.overwrite)
     net, meta = load_checkpoint(checkpoint)
     weights = {name: values.numpy() for name, values in net.state_dict().items()}
@@ -66,7 +66,7 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
         difference = largest_difference(net, OnnxEngine(candidate, "cpu"), eight_bits=options.uint8)
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"the exported network differs from torch by {difference * 255:.2f} grey levels, more than 1; "
+                f"the exported network differs from torch by {difference * 255:.2f} gray levels, more than 1; "
                 "nothing was written"
             )
         candidate.replace(output)

@@ -21,14 +21,14 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     Raises OutputError if it exists and may not be overwritten, is a folder, or its folder cannot be made or written to.
     """
     if is_folder(path):
-        raise OutputError(f"{show(path)} is a folder; give the name of a file")
+        raise OutputError(f"{printable(path)} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
-        raise OutputError(f"{show(path)} exists already; add --overwrite or choose another name")
+        raise OutputError(f"{printable(path)} exists already; add --overwrite or choose another name")
     folder = next((folder for folder in path.parents if os.path.lexists(folder)), path.parent)
     if not is_folder(folder):
-        raise OutputError(f"cannot write {show(path)}: {show(folder)} is not a folder; choose another")
+        raise OutputError(f"cannot write {printable(path)}: {printable(folder)} is not a folder; choose another")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to the folder {show(folder)}; choose another or change its permissions")
+        raise OutputError(f"cannot write to the folder {printable(folder)}; choose another or change its permissions")
 
 
 def is_folder(path: Path | str) -> bool:
@@ -41,7 +41,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {show(folder)}: {error.strerror or error}") from error
+        raise OutputError(f"cannot make the folder {printable(folder)}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def atomic_write(path: Path, interrupted: Path | None = None) -> Iterator[Binary
             with suppress(OSError):
                 os.unlink(temporary)
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
         raise
 
 
@@ -118,7 +118,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-def show(path: object) -> str:
+def printable(path: object) -> str:
     """A path as it may be printed: control characters and undecodable bytes escaped, nothing else changed."""
     text = os.fsdecode(os.fspath(path)) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
-from fastnst.files import show, write_bytes, write_stdout
+from fastnst.files import printable, write_bytes, write_stdout
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 # A photograph that exports and unknown networks are tried on.
 SAMPLE = Path(__file__).parent / "sample.jpg"
 
+# Mean and standard deviation of ImageNet, RGB 0..1: torchvision's networks and some other projects want them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+SMALLEST = 16  # pixels a side; below that reflection and instance statistics have nothing to work with
+
 Frames = Literal["first", "all", "reject"]
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
@@ -55,7 +60,7 @@ class Limits:
 
     pixels: int = 50_000_000
     side: int = 16_384
-    smallest: int = 16
+    smallest: int = SMALLEST
     size: int = 256 << 20  # bytes of the file
     remedy: str = "scale it down first"
 
@@ -101,7 +106,7 @@ def read_picture(path: Path | str, *, limits: Limits | None = None, **options: A
     limits = limits or Limits()
     if str(path) == "-":
         return decode_picture(sys.stdin.buffer.read(limits.size + 1), "standard input", limits=limits, **options)
-    return decode_picture(_read_file(Path(path), limits), show(path), limits=limits, **options)
+    return decode_picture(_read_file(Path(path), limits), printable(path), limits=limits, **options)
 
 
 def decode_picture(
@@ -173,7 +178,7 @@ def read_style(path: Path, size: int) -> Picture:
     large = height * width > usual.pixels or max(height, width) > usual.side or path.stat().st_size > usual.size
     if not large:
         return scale_longer(read_picture(path), size)
-    log.warning("%s has %dx%d pixels and is scaled down to %d", show(path), width, height, size)
+    log.warning("%s has %dx%d pixels and is scaled down to %d", printable(path), width, height, size)
     return scale_longer(read_picture(path, limits=_LARGEST_STYLE, max_size=size), size)
 
 
@@ -198,7 +203,7 @@ def output_format(path: Path | str) -> str:
         return "PNG"
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UsageError(f"cannot write {show(path)}: the name must end in {', '.join(SUFFIXES)}")
+        raise UsageError(f"cannot write {printable(path)}: the name must end in {', '.join(SUFFIXES)}")
     return SUFFIXES[suffix]
 
 
@@ -242,11 +247,11 @@ def looks_like_image(data: bytes) -> str | None:
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Height and width from a file's header alone, refused like in decode_picture."""
-    with open_regular(path) as file, _decoding(show(path)):
-        format = _check_gate(file.read(16), show(path), limits)
+    with open_regular(path) as file, _decoding(printable(path)):
+        format = _check_gate(file.read(16), printable(path), limits)
         file.seek(0)
         image = _open(file, format)
-        _check_dimensions(image, show(path), limits)
+        _check_dimensions(image, printable(path), limits)
         return image.height, image.width
 
 
@@ -277,11 +282,11 @@ def open_regular(path: Path) -> Iterator[Any]:
     """Open an ordinary file for reading; never waits on a pipe or a device. InputError if it is none."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputError(f"{show(path)} is not an ordinary file; give a picture file")
+            raise InputError(f"{printable(path)} is not an ordinary file; give a picture file")
         file = open(path, "rb")  # noqa: SIM115
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {show(path)}: {reason}; check the name and the permissions") from error
+        raise InputError(f"cannot read {printable(path)}: {reason}; check the name and the permissions") from error
     with file:
         yield file
 
@@ -291,7 +296,7 @@ def _read_file(path: Path, limits: Limits) -> bytes:
         try:
             return bytes(file.read(limits.size + 1))
         except OSError as error:
-            raise InputError(f"cannot read {show(path)}: {error.strerror or error}") from error
+            raise InputError(f"cannot read {printable(path)}: {error.strerror or error}") from error
 
 
 def _check_gate(data: bytes, name: str, limits: Limits) -> str:
@@ -379,7 +384,7 @@ def _load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
             image.load()
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
-    log.warning("%s: damaged parts, if any, are left grey", name)
+    log.warning("%s: damaged parts, if any, are left gray", name)
 
 
 def _upright(image: Image.Image) -> Image.Image:

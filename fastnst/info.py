@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnst.errors import ModelError
-from fastnst.files import show
+from fastnst.files import printable
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def describe(path: Path) -> dict[str, Any]:
     from fastnst.finetune.classifier import read_meta
 
     if (found := read_meta(path)) is not None:
-        return {"file": show(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}
+        return {"file": printable(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}
     net, meta = load_checkpoint(path)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return {
-        "file": show(path),
+        "file": printable(path),
         "kind": "checkpoint",
         "bytes": path.stat().st_size,
         "parameters": parameters,
@@ -43,9 +43,9 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         if not isinstance(meta, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{show(path)} has an unreadable fastnst header ({error}); export it again") from error
+        raise ModelError(f"{printable(path)} has an unreadable fastnst header ({error}); export it again") from error
     return {
-        "file": show(path),
+        "file": printable(path),
         "kind": "onnx",
         "bytes": found.size,
         "opset": found.opsets.get("", 0),

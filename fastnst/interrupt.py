@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fastnst.errors import OutputError
-from fastnst.files import make_folder, show
+from fastnst.files import make_folder, printable
 
 # Batch systems announce the end of a job's time with SIGUSR1, which Windows does not have.
 SIGUSR1: signal.Signals | None = getattr(signal, "SIGUSR1", None)
@@ -46,7 +46,7 @@ def only_run(path: Path, what: str) -> Iterator[None]:
         pass  # a file system without locks
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise OutputError(f"cannot write {show(path)}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ import torch
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import FastnstError, OutputError
-from fastnst.files import make_folder, show, write_bytes
+from fastnst.files import make_folder, printable, write_bytes
 from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
 from fastnst.nets.torch_net import TransformerNet
 
@@ -107,7 +107,7 @@ class EventFile:
         RecordWriter(self.file).write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
 
-class Tolerant:
+class BestEffortLogs:
     """A log folder that may fail without harm to the work."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,11 +121,11 @@ class Tolerant:
             yield
         except (OSError, OutputError) as error:
             if not self.failing:
-                log.warning("the logs in %s are incomplete: %s; the work goes on", show(self.folder), error)
+                log.warning("the logs in %s are incomplete: %s; the work goes on", printable(self.folder), error)
             self.failing = True
 
 
-class PictureLogs(Tolerant):
+class PictureLogs(BestEffortLogs):
     """metrics.jsonl, TensorBoard events and pictures of one that is being optimized; without a folder nothing.
 
     Raises OutputError if the folder cannot be made.
@@ -161,7 +161,7 @@ class PictureLogs(Tolerant):
                 file.close()
 
 
-class RunLogs(Tolerant):
+class RunLogs(BestEffortLogs):
     """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 
     def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
@@ -223,9 +223,9 @@ class RunLogs(Tolerant):
                 file.flush()
                 os.fsync(file.fileno())
                 if os.fstat(file.fileno()).st_nlink == 0:
-                    raise OutputError(f"{show(file.name)} was removed")
+                    raise OutputError(f"{printable(file.name)} was removed")
             if self.photographs.unusable:
-                lines = [f"{show(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]
+                lines = [f"{printable(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]
                 write_bytes(self.folder / "bad_images.txt", "".join(lines).encode())
 
     def preview(self, step: int, net: TransformerNet) -> None:

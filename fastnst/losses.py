@@ -90,7 +90,7 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Half the sum of squared differences of neighbours, mean over the batch: (N, 3, H, W) -> scalar.
+    """Half the sum of squared differences of neighbors, mean over the batch: (N, 3, H, W) -> scalar.
 
     Source: the released code of Johnson et al. 2016; Mahendran and Vedaldi 2015 with beta 2.
     Unit: that of the images, squared.
@@ -109,7 +109,7 @@ def total_variation_power(images: Tensor) -> Tensor:
 
 
 def roughness(images: Tensor, form: TVForm = "squared") -> Tensor:
-    """Mean squared difference of neighbours, or mean of total_variation_power, independent of the size: scalar."""
+    """Mean squared difference of neighbors, or mean of total_variation_power, independent of the size: scalar."""
     if form == "power":
         return _steepness(images).mean()
     rows = (images[..., 1:, :] - images[..., :-1, :]).square().mean()

@@ -1,4 +1,4 @@
-"""Labelled sheets: one photo in many styles, or a table of pictures."""
+"""Labeled sheets: one photo in many styles, or a table of pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fastnst.config import check_range
-from fastnst.device import Device
-from fastnst.engine import EngineName
+from fastnst.config import SheetConfig
 from fastnst.files import check_output
 from fastnst.image import Picture, output_format, read_picture, write_picture
 from fastnst.styles import bundled_names
@@ -18,30 +16,20 @@ _LABEL = 34  # pixels of height under each picture
 _GAP = 10
 
 
-def paint_sheet(
-    photo: Path,
-    output: Path,
-    styles: Sequence[str] | None = None,
-    *,
-    engine: EngineName = "auto",
-    device: Device = "auto",
-    tile_size: int = 480,
-    overwrite: bool = False,
-) -> Path:
-    """The photo itself, then its painting in each style, all bundled ones by default; returns the output's path.
+def stylize_sheet(config: SheetConfig) -> Path:
+    """The photo itself, then stylized in each style, all bundled ones by default; returns the output's path.
 
-    Raises UsageError for a tile size that cannot be meant, OutputError if the output exists or cannot be written,
-    InputError for an unusable photo.
+    Raises OutputError if the output exists or cannot be written, InputError for an unusable photo.
     """
-    check_range("tile_size", tile_size, 16, 4096)
-    output_format(output)
-    check_output(output, overwrite=overwrite)
-    content = read_picture(photo, max_size=tile_size)
+    output_format(config.output)
+    check_output(config.output, overwrite=config.overwrite)
+    content = read_picture(config.photo, max_size=config.tile_size)
     tiles = [("photo", content)]
-    for style in bundled_names() if styles is None else styles:
-        tiles.append((Path(style).stem, Stylizer.open(style, engine=engine, device=device).paint(content)))
-    write_picture(arrange(tiles), output)
-    return output
+    for style in config.style or bundled_names():
+        stylizer = Stylizer.open(style, engine=config.engine, device=config.device)
+        tiles.append((Path(style).stem, stylizer.stylize_picture(content)))
+    write_picture(arrange(tiles), config.output)
+    return config.output
 
 
 def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequence[Picture | None]]) -> Picture:
@@ -67,7 +55,7 @@ def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequenc
 
 
 def arrange(tiles: Sequence[tuple[str, Picture]], columns: int | None = None) -> Picture:
-    """Labelled pictures of one size in rows on white, in so many columns or a shape near a square."""
+    """Labeled pictures of one size in rows on white, in so many columns or a shape near a square."""
     height, width = tiles[0][1].size
     columns = columns or max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
     columns = min(columns, len(tiles))

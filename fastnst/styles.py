@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastnst.errors import ModelError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.nets.onnx_proto import read_onnx
 
 DEFAULT_STYLE = "great-wave"
@@ -51,7 +51,7 @@ def bundled_style(name: str) -> Style:
     try:
         meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
     except (KeyError, ValueError) as error:
-        raise ModelError(f"{show(onnx)} lacks its fastnst header; export it again") from error
+        raise ModelError(f"{printable(onnx)} lacks its fastnst header; export it again") from error
     return Style(
         name, folder / f"{name}.safetensors", onnx, folder / f"{name}.jpg", meta["style"]["credit"], meta["preset"]
     )

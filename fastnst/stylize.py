@@ -28,11 +28,11 @@ from fastnst.compose import (
     stroke_scale,
     within_mask,
 )
-from fastnst.config import OnnxOptions, StylizeOptions
+from fastnst.config import EngineName, OnnxOptions, StylizeOptions
 from fastnst.device import Device, free_memory
-from fastnst.engine import Engine, EngineName, mixed, open_engine
+from fastnst.engine import Engine, mixed, open_engine
 from fastnst.errors import FastnstError, InputError, UsageError
-from fastnst.files import check_output, is_folder, show, write_bytes, write_stdout
+from fastnst.files import check_output, is_folder, printable, write_bytes, write_stdout
 from fastnst.image import (
     SUFFIXES,
     Limits,
@@ -63,22 +63,22 @@ LARGE = Limits(pixels=500_000_000, side=65_535, size=2 << 30)
 Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]
 
 
-class Turns:
+class EngineLock:
     """Who paints, one at a time; for how long in all; and whether nobody is to begin any more."""
 
     def __init__(self) -> None:
-        self.busy = 0.0  # seconds
+        self.seconds_used = 0.0  # seconds
         self.stopped = False
         self.on_share: OnProgress | None = None  # of a picture in bands
         self._one = threading.Lock()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         with self._one:
             self.check()
             started = time.perf_counter()
             yield
-            self.busy += time.perf_counter() - started
+            self.seconds_used += time.perf_counter() - started
 
     def report(self, share: float) -> None:
         self.check()
@@ -93,20 +93,20 @@ class Turns:
 class Painter:
     """A style's network at work: on whole pictures, or in bands where asked to or where memory is short."""
 
-    def __init__(self, engine: Engine, turns: Turns) -> None:
-        self.engine, self.turns = engine, turns
+    def __init__(self, engine: Engine, lock: EngineLock) -> None:
+        self.engine, self.lock = engine, lock
         self.on_moments: OnMoments | None = None  # changes the statistics of a frame
 
     def __call__(self, contents: Sequence[Pixels], options: StylizeOptions) -> list[Pixels]:
         """Pixels (H, W, 3), all of one size -> the same, painted all over."""
         if options.tile is not None or self.on_moments is not None or self._exceeds_memory(contents):
             tiler, tile = self.engine.tiler, options.tile or DEFAULT_TILE
-            with self.turns.taken():
+            with self.lock.hold():
                 return [
-                    tiler.paint(rgb, tile, options.statistics, self.on_moments, self.turns.report) for rgb in contents
+                    tiler.stylize(rgb, tile, options.statistics, self.on_moments, self.lock.report) for rgb in contents
                 ]
         images = np.concatenate([to_array(rgb) for rgb in contents])
-        with self.turns.taken():
+        with self.lock.hold():
             painted = self.engine(images)
         return [to_pixels(one) for one in painted]
 
@@ -131,9 +131,9 @@ class Stylizer:
     """One style, loaded once, for any number of pictures; or two, one of them outside a mask."""
 
     def __init__(self, engine: Engine, outside: Engine | None = None) -> None:
-        self.turns = Turns()
-        self.painter = Painter(engine, self.turns)
-        self.outside = None if outside is None else Painter(outside, self.turns)
+        self.lock = EngineLock()
+        self.painter = Painter(engine, self.lock)
+        self.outside = None if outside is None else Painter(outside, self.lock)
 
     @property
     def painters(self) -> list[Painter]:
@@ -167,17 +167,17 @@ class Stylizer:
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
         """Paint a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array; the size stays, transparency is kept."""
-        return self.paint(_picture(image, options or StylizeOptions()), options).to_pil()
+        return self.stylize_picture(_picture(image, options or StylizeOptions()), options).to_pil()
 
-    def paint(self, picture: Picture, options: StylizeOptions | None = None) -> Picture:
+    def stylize_picture(self, picture: Picture, options: StylizeOptions | None = None) -> Picture:
         """Paint a decoded picture.
 
         Raises UsageError for a second style without a mask, InputError for a mask or strokes that do not fit.
         """
-        return self.paint_many([picture], options)[0]
+        return self.stylize_pictures([picture], options)[0]
 
-    def paint_many(self, pictures: Sequence[Picture], options: StylizeOptions | None = None) -> list[Picture]:
-        """Paint pictures of one size at once, such as frames of a clip; raises what `paint` raises."""
+    def stylize_pictures(self, pictures: Sequence[Picture], options: StylizeOptions | None = None) -> list[Picture]:
+        """Paint pictures of one size at once, such as frames of a clip; raises what `stylize_picture` raises."""
         options = options or StylizeOptions()
         check_outside(self.outside is not None, options)
         if options.max_size is not None:
@@ -186,19 +186,19 @@ class Stylizer:
         contents = [picture.rgb for picture in pictures]
         painted = [
             Picture(rgb, picture.alpha)
-            for rgb, picture in zip(painting(self.painter, contents, options), pictures, strict=True)
+            for rgb, picture in zip(stylize_pixels(self.painter, contents, options), pictures, strict=True)
         ]
         if mask is None:
             return painted
         around: Sequence[Pixels | str] = [options.background] * len(pictures)
         if self.outside is not None:
-            around = painting(self.outside, contents, options)
+            around = stylize_pixels(self.outside, contents, options)
         elif options.background == "photo":
             around = contents
         return [within_mask(picture, beside, mask) for picture, beside in zip(painted, around, strict=True)]
 
 
-def painting(painter: Painter, contents: Sequence[Pixels], options: StylizeOptions) -> list[Pixels]:
+def stylize_pixels(painter: Painter, contents: Sequence[Pixels], options: StylizeOptions) -> list[Pixels]:
     """Pixels (H, W, 3), all of one size, painted all over, with the strokes, colors and strength of the options.
 
     For less than the whole strength, finer strokes are painted. That and small strokes take at most four times as long.
@@ -206,7 +206,7 @@ def painting(painter: Painter, contents: Sequence[Pixels], options: StylizeOptio
     natural = options.strength_mode == "natural"
     scale = (fineness(options.strength) if natural else 1) / options.stroke
     finished = []
-    for rgb, painted in zip(contents, painting_at(painter, contents, min(scale, 2), options), strict=True):
+    for rgb, painted in zip(contents, stylize_at_scale(painter, contents, min(scale, 2), options), strict=True):
         if options.preserve_color == "luma":
             painted = keep_luma_colors(rgb, painted)
         elif options.preserve_color == "histogram":
@@ -215,7 +215,9 @@ def painting(painter: Painter, contents: Sequence[Pixels], options: StylizeOptio
     return finished
 
 
-def painting_at(painter: Painter, contents: Sequence[Pixels], scale: float, options: StylizeOptions) -> list[Pixels]:
+def stylize_at_scale(
+    painter: Painter, contents: Sequence[Pixels], scale: float, options: StylizeOptions
+) -> list[Pixels]:
     """Pixels (H, W, 3), all of one size, painted `scale` times as large, and brought back to their size."""
     height, width = contents[0].shape[:2]
     size = stroke_scale((height, width), scale)
@@ -280,14 +282,14 @@ def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Jo
     suffix = "" if is_folder(output) or output.endswith("/") else Path(output).suffix.lower()
     if output == "-" or suffix in SUFFIXES:
         if several:
-            raise UsageError(f"several pictures cannot all go to {show(output)}; name a folder")
+            raise UsageError(f"several pictures cannot all go to {printable(output)}; name a folder")
         jobs = [Job(_source(inputs[0]), output if output == "-" else Path(output))]
     else:
         if output == "" or (suffix and not several):
             output_format(output)  # says which names are possible
         jobs = _folder_jobs(inputs, Path(output), options)
         if not jobs:
-            raise InputError(f"no pictures in {', '.join(map(show, inputs))}; give files or folders with pictures")
+            raise InputError(f"no pictures in {', '.join(map(printable, inputs))}; give files or folders with pictures")
     return _check_targets(jobs, options)
 
 
@@ -299,16 +301,16 @@ def run(
     While one is painted, others are read and written. `on_share` gets the share of a picture in bands that is done.
     Problems of the output, such as a full disk, concern every picture and are raised.
     """
-    turns = stylizer.turns
-    turns.on_share, turns.busy = on_share, 0.0
+    lock = stylizer.lock
+    lock.on_share, lock.seconds_used = on_share, 0.0
     started = time.perf_counter()
 
     def paint(job: Job) -> FastnstError | None:
         try:
-            painted = stylizer.paint(_read(job.source, options), options)
+            painted = stylizer.stylize_picture(_read(job.source, options), options)
         except FastnstError as error:
             return error
-        if not turns.stopped:
+        if not lock.stopped:
             write(painted, job.target, options)
         return None
 
@@ -327,11 +329,16 @@ def run(
                 if error is not None and options.fail_fast:
                     return
         finally:
-            turns.stopped = True
+            lock.stopped = True
             pool.shutdown(cancel_futures=True)
-            turns.stopped = False
+            lock.stopped = False
     taken = time.perf_counter() - started
-    log.info("the network was busy for %.1f of %.1f seconds (%.0f %%)", turns.busy, taken, 100 * turns.busy / taken)
+    log.info(
+        "the network was busy for %.1f of %.1f seconds (%.0f %%)",
+        lock.seconds_used,
+        taken,
+        100 * lock.seconds_used / taken,
+    )
 
 
 def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None:
@@ -437,8 +444,8 @@ def _check_targets(jobs: list[Job], options: StylizeOptions) -> list[Job]:
         if isinstance(job.target, str):
             continue
         if job.target in seen:
-            both = f"{show(seen[job.target].source)} and {show(job.source)}"
-            raise UsageError(f"{both} would both become {show(job.target)}; paint them into different folders")
+            both = f"{printable(seen[job.target].source)} and {printable(job.source)}"
+            raise UsageError(f"{both} would both become {printable(job.target)}; paint them into different folders")
         seen[job.target] = job
     if options.skip_existing:
         jobs = [job for job in jobs if isinstance(job.target, str) or not os.path.lexists(job.target)]

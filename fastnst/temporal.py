@@ -22,7 +22,7 @@ NOISE = 3 / 255  # standard deviation
 FRAMES = 6
 SPEEDS = (0.5, 2.0)  # pixels a frame
 SENSOR = 2 / 255  # standard deviation of the noise of each frame
-EDGE = 2  # pixels at an edge where interpolation lacks neighbours
+EDGE = 2  # pixels at an edge where interpolation lacks neighbors
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Jolt:
         and without a memory of frames; noise alone is "Stabilizing neural style transfer for video", Element AI 2018.
         """
         height, width = still.shape[-2:]
-        reach = SHIFT + (ZOOM + TURN) * max(height, width) / 2 + EDGE  # farther in, every place has its neighbours
+        reach = SHIFT + (ZOOM + TURN) * max(height, width) / 2 + EDGE  # farther in, every place has its neighbors
         margin = min(math.ceil(reach), (min(height, width) - 1) // 2)
         inside = (..., slice(margin, height - margin), slice(margin, width - margin))
         return (painted.float()[inside] - move(still.float(), self.matrices)[inside]).square().mean()
@@ -99,7 +99,7 @@ class Pan:
         return cls((seen + noise.to(seen)).clamp(0, 1).mul(255).round() / 255, motion)
 
     def unsteadiness(self, frames: Tensor) -> float:
-        """The root mean squared difference, in grey levels of 255, of neighbouring frames where they show the same.
+        """The root mean squared difference, in gray levels of 255, of neighboring frames where they show the same.
 
         The warping error of Lai et al. 2018, "Learning blind video temporal consistency", with the known movement in
         the place of optical flow.

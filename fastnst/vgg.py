@@ -13,12 +13,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fastnst.errors import InputError, ModelError, UnavailableError, UsageError
+from fastnst.image import IMAGENET_MEAN, IMAGENET_STD
 
 BUNDLED = Path(__file__).parent / "weights" / "vgg16_features.fp16.safetensors"
 
 # Convolutions a block has, configurations D and E of Simonyan and Zisserman 2014, table 1.
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
+
+# How the files of the original weights describe their input; all others want torchvision's.
+ORIGINAL_INPUT = "RGB, values 0..255, minus (123.68, 116.779, 103.939) per channel"
+ORIGINAL_MEAN = (123.68, 116.779, 103.939)
 
 # Of a file's metadata, what stays true of weights that were learned from its own.
 _KEPT = ("authors", "input", "license", "model")
@@ -60,11 +65,11 @@ class VGGFeatures(nn.Module):
         self.body = nn.ModuleList(_modules(self.names[:depth], pooling, keep=self.layers))
         _load(self.body, weights, source=vgg)
 
-        if not self.metadata.get("input", "").startswith("RGB, values 0..255"):
-            mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-            scale, shift = 1 / std, -mean / std
+        if self.metadata.get("input") == ORIGINAL_INPUT:
+            scale, shift = torch.full((3,), 255.0), -torch.tensor(ORIGINAL_MEAN)
         else:
-            scale, shift = torch.full((3,), 255.0), -torch.tensor([123.68, 116.779, 103.939])
+            mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+            scale, shift = 1 / std, -mean / std
         self.register_buffer("scale", scale.view(3, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)

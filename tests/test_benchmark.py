@@ -58,7 +58,7 @@ def test_speeds_and_ratios_are_medians_over_the_rounds():
         "slowest": 8.0,
         "images_per_second": 0.5,
         "peak_memory": None,
-        "grey_levels": None,
+        "gray_levels": None,
     }
     assert vars(ratio(times, "ours", "plain")) == {
         "name": "ours",
@@ -161,7 +161,7 @@ def test_forms_are_compared_with_a_plain_export():
 
     names = [speed.name for speed in found.speeds]
     assert names == ["torch.onnx.export", "torch.onnx.export, folded", "fastnst export", *FORMS]
-    assert all(speed.grey_levels is not None and speed.grey_levels < 0.1 for speed in found.speeds)
+    assert all(speed.gray_levels is not None and speed.gray_levels < 0.1 for speed in found.speeds)
     assert [(one.name, one.reference) for one in found.ratios] == [(name, names[0]) for name in names[1:]]
 
 

@@ -89,7 +89,7 @@ def test_natural_mix_keeps_more_contrast_of_strokes_than_a_cross_fade():
 
     contrasts = [mix(flat, strokes, 0.7).astype(float).std() for mix in (cross_fade, natural_mix)]
 
-    # 1.2 * 0.7**2 * 0.3 beside 0.7, and a little less for what is fainter than a few grey levels
+    # 1.2 * 0.7**2 * 0.3 beside 0.7, and a little less for what is fainter than a few gray levels
     assert contrasts[1] / contrasts[0] == pytest.approx(1.23, abs=0.03)
 
 
@@ -133,7 +133,7 @@ def test_gamut_keeps_brightness_and_hue_and_what_fits_already():
     np.testing.assert_allclose(luma(fitted), np.clip(luma(colors), 0, 255), atol=0.01)
     inside = ((colors >= 0) & (colors <= 255)).all(1)
     np.testing.assert_allclose(fitted[inside], colors[inside], atol=0.01)
-    # The same direction from grey, no farther.
+    # The same direction from gray, no farther.
     own, fit = colors - luma(colors)[:, None], fitted - luma(fitted)[:, None]
     bright = (luma(colors) > 0) & (luma(colors) < 255)
     assert ((own * fit).sum(1)[bright] >= 0).all()
@@ -187,12 +187,12 @@ def test_histogram_of_one_color_becomes_the_one_color_of_the_content():
     np.testing.assert_array_equal(kept, content)
 
 
-def test_histogram_of_a_grey_photo_is_grey():
+def test_histogram_of_a_gray_photo_is_gray():
     content = np.repeat(noise()[..., :1], 3, axis=2)
 
     kept = keep_histogram_colors(content, noise(seed=1)).astype(int)
 
-    assert np.ptp(kept, axis=2).mean() < 3  # the matrices are regularized by 1e-5, a grey level of 0.8
+    assert np.ptp(kept, axis=2).mean() < 3  # the matrices are regularized by 1e-5, a gray level of 0.8
 
 
 def test_statistics_of_colors_are_the_mean_and_the_covariance():

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers.engines import GREY, isolated
+from helpers.engines import GRAY, isolated
 from helpers.material import PHOTOS
 from helpers.onnx_files import IMAGE, external, model, save
 from onnx import TensorProto, helper, numpy_helper
@@ -66,12 +66,12 @@ def blocked(*modules: str) -> str:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 128)])
-def test_both_engines_agree_within_one_grey_level(engines, preset, size):
+def test_both_engines_agree_within_one_gray_level(engines, preset, size):
     torch_engine, onnx_engine = engines(preset)
 
     painted = onnx_engine(noise(*size))
 
-    np.testing.assert_allclose(painted, torch_engine(noise(*size)), rtol=0, atol=GREY)
+    np.testing.assert_allclose(painted, torch_engine(noise(*size)), rtol=0, atol=GRAY)
     assert painted.std() > 0.05  # a picture, not a plain color, on which anything would agree
 
 
@@ -80,7 +80,7 @@ def test_both_engines_agree_on_a_batch_of_3(engines, preset):
     torch_engine, onnx_engine = engines(preset)
     images = noise(40, 52, batch=3)
 
-    np.testing.assert_allclose(onnx_engine(images), torch_engine(images), rtol=0, atol=GREY)
+    np.testing.assert_allclose(onnx_engine(images), torch_engine(images), rtol=0, atol=GRAY)
 
 
 def test_both_engines_agree_on_a_large_picture(checkpoint, onnx_style):
@@ -88,7 +88,7 @@ def test_both_engines_agree_on_a_large_picture(checkpoint, onnx_style):
 
     painted = OnnxEngine(onnx_style)(image)
 
-    np.testing.assert_allclose(painted, TorchEngine(checkpoint)(image), rtol=0, atol=GREY)
+    np.testing.assert_allclose(painted, TorchEngine(checkpoint)(image), rtol=0, atol=GRAY)
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])

@@ -94,7 +94,7 @@ def test_ssim_of_a_picture_with_itself_is_one():
     assert float(ssim(noise(), noise())) == pytest.approx(1, abs=1e-9)
 
 
-def test_ssim_of_two_greys_is_that_of_their_brightness():
+def test_ssim_of_two_grays_is_that_of_their_brightness():
     dark, light = torch.full((1, 3, 16, 16), 0.25), torch.full((1, 3, 16, 16), 0.75)
 
     assert float(ssim(dark, light)) == pytest.approx((2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4), abs=1e-6)
@@ -130,7 +130,7 @@ def test_every_second_row_brighter_is_a_grid_and_every_third_is_not():
     assert float(grid(third)) < 2
 
 
-def test_a_grey_picture_has_no_grid():
+def test_a_gray_picture_has_no_grid():
     assert float(grid(torch.full((1, 3, 32, 32), 0.5))) == pytest.approx(1)
 
 

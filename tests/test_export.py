@@ -149,7 +149,7 @@ def test_the_command_exports_eight_bits_in_float16(fastnst, checkpoint, tmp_path
     done = fastnst("export", checkpoint, "-o", "a.onnx", "--uint8", "--fp16")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(b"of 255 grey levels, rounding to 8 bits included\n")
+    assert done.stdout.endswith(b"of 255 gray levels, rounding to 8 bits included\n")
     assert describe(tmp_path / "a.onnx")["input"] == {"image": "uint8 (N, H, W, 3)"}
 
 

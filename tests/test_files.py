@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fastnst.errors import Interrupted, OutputError
-from fastnst.files import atomic_write, check_output, is_folder, make_folder, show, write_bytes
+from fastnst.files import atomic_write, check_output, is_folder, make_folder, printable, write_bytes
 
 
 def tree(folder):
@@ -159,7 +159,7 @@ def test_is_folder_is_false_for_names_no_file_can_have(tmp_path):
     ],
 )
 def test_show_escapes_what_cannot_be_printed_and_nothing_else(name, shown):
-    assert show(name) == shown
+    assert printable(name) == shown
 
 
 def stop_writing(target, part):

@@ -177,7 +177,7 @@ def test_allow_truncated_keeps_what_is_left_and_warns(caplog):
     picture = decode_picture(whole[: len(whole) // 2 + 300], "a.jpg", allow_truncated=True)
 
     np.testing.assert_array_equal(picture.rgb[:8], decode_picture(whole).rgb[:8])
-    assert "a.jpg: damaged parts, if any, are left grey" in caplog.text
+    assert "a.jpg: damaged parts, if any, are left gray" in caplog.text
 
 
 def test_allow_truncated_leaves_the_switch_of_pillow_as_it_was():
@@ -416,10 +416,10 @@ def test_palette_colors_and_transparency_survive():
 def test_16_bit_ramp_is_monotone_and_not_white():
     ramp = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
 
-    grey = decode_picture(encoded(Image.fromarray(ramp))).rgb[..., 0].ravel()
+    gray = decode_picture(encoded(Image.fromarray(ramp))).rgb[..., 0].ravel()
 
-    assert (np.diff(grey.astype(int)) >= 0).all()
-    assert len(np.unique(grey)) == 256
+    assert (np.diff(gray.astype(int)) >= 0).all()
+    assert len(np.unique(gray)) == 256
 
 
 # release test 19
@@ -434,7 +434,7 @@ def test_jpeg_modes_keep_their_colors(mode):
 
 
 # release test 19
-def test_grey_with_alpha_keeps_both():
+def test_gray_with_alpha_keeps_both():
     image = Image.merge("LA", (Image.new("L", (16, 16), 80), Image.linear_gradient("L").resize((16, 16))))
 
     picture = decode_picture(encoded(image))

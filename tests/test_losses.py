@@ -102,7 +102,7 @@ def test_total_variation_of_a_checkerboard_counts_every_edge_once():
     board = (torch.arange(4)[:, None] + torch.arange(6)[None]) % 2
     images = board.float().expand(2, 3, 4, 6)
 
-    edges = 3 * (3 * 6 + 4 * 5)  # channels * (vertical + horizontal neighbours), each 1 squared
+    edges = 3 * (3 * 6 + 4 * 5)  # channels * (vertical + horizontal neighbors), each 1 squared
     assert total_variation(images).item() == edges / 2
 
 
@@ -206,7 +206,7 @@ def test_relative_form_equals_a_reference_formula_in_float64():
     def fraction(given: Tensor, target: Tensor) -> Tensor:
         return ((given - target) ** 2).sum() / (target**2).sum()
 
-    def neighbours(image: Tensor) -> Tensor:
+    def neighbors(image: Tensor) -> Tensor:
         return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
 
     painted, photo, painting = of(stylized), of(content), of(style)
@@ -215,7 +215,7 @@ def test_relative_form_equals_a_reference_formula_in_float64():
         terms.content.double(), 2 * fraction(painted["relu2_2"], photo["relu2_2"]), rtol=1e-5, atol=0
     )
     torch.testing.assert_close(terms.style.double(), 3 * sum(grams) / len(grams), rtol=1e-5, atol=0)
-    torch.testing.assert_close(terms.tv.double(), 0.5 * neighbours(stylized) / neighbours(style), rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms.tv.double(), 0.5 * neighbors(stylized) / neighbors(style), rtol=1e-5, atol=0)
 
 
 def test_gatys_form_equals_the_equations_of_the_paper_in_float64():

@@ -23,6 +23,6 @@ def test_tiles_stand_in_rows_of_so_many_columns():
 
     sheet = arrange(tiles, columns=2).rgb
 
-    greys = [sheet[20 + 64 * (number // 2), 55 + 100 * (number % 2), 0] for number in range(5)]
-    assert greys == [0, 10, 20, 30, 40]
+    grays = [sheet[20 + 64 * (number // 2), 55 + 100 * (number % 2), 0] for number in range(5)]
+    assert grays == [0, 10, 20, 30, 40]
     assert sheet.shape == (3 * 64 + 10, 2 * 100 + 10, 3)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.engines import GREY, isolated
+from helpers.engines import GRAY, isolated
 from helpers.material import PHOTOS, ROOT
 from PIL import Image
 
@@ -56,7 +56,7 @@ def test_both_engines_paint_every_style_alike():
 
     for name in bundled_names():
         painted = open_engine(name, "onnx", "cpu")(image)
-        np.testing.assert_allclose(painted, open_engine(name, "torch", "cpu")(image), rtol=0, atol=GREY, err_msg=name)
+        np.testing.assert_allclose(painted, open_engine(name, "torch", "cpu")(image), rtol=0, atol=GRAY, err_msg=name)
         assert painted.std() > 0.05, name  # a picture, not a plain color
 
 
@@ -65,7 +65,7 @@ def test_the_styles_paint_differently():
     paintings = [open_engine(name, "onnx", "cpu")(image) for name in bundled_names()]
 
     for i, one in enumerate(paintings):
-        assert all(np.abs(one - other).mean() > 0.02 for other in paintings[:i])  # five grey levels
+        assert all(np.abs(one - other).mean() > 0.02 for other in paintings[:i])  # five gray levels
 
 
 def test_without_a_name_the_default_style_opens():

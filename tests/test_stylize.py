@@ -60,10 +60,10 @@ def test_stylize_takes_what_a_picture_may_be(kind, tmp_path):
     np.testing.assert_array_equal(np.asarray(painted), 255 - rgb)
 
 
-def test_stylize_takes_a_grey_array():
-    grey = noise()[..., 0]
+def test_stylize_takes_a_gray_array():
+    gray = noise()[..., 0]
 
-    np.testing.assert_array_equal(np.asarray(Stylizer(negative).stylize(grey))[..., 2], 255 - grey)
+    np.testing.assert_array_equal(np.asarray(Stylizer(negative).stylize(gray))[..., 2], 255 - gray)
 
 
 @pytest.mark.parametrize("array", [np.zeros((20, 20, 3)), np.zeros(20, np.uint8), np.zeros((1, 20, 20, 3), np.uint8)])
@@ -126,7 +126,7 @@ def test_colors_are_preserved_before_strength_is_applied(preserve_color):
 
 def test_engine_that_paints_no_numbers_is_an_error():
     with pytest.raises(FastnstError, match="not numbers"):
-        Stylizer(lambda images: images * np.float32("nan")).paint(Picture(noise()))
+        Stylizer(lambda images: images * np.float32("nan")).stylize_picture(Picture(noise()))
 
 
 def test_one_file_goes_to_the_file_that_is_named(folder):
@@ -309,7 +309,7 @@ def test_run_paints_one_picture_at_a_time_and_reads_few_ahead(folder):
         assert len(list(Path("out").rglob("*.*"))) <= done + IN_HAND
 
     assert most == 1
-    assert style.turns.busy > 0
+    assert style.lock.seconds_used > 0
 
 
 def test_run_that_is_given_up_begins_nothing_more(folder):
@@ -395,10 +395,10 @@ def test_pictures_painted_at_once_are_those_painted_one_by_one(onnx_style, optio
     pictures = [read_picture(PHOTOS / f"{name}.jpg") for name in ("owl", "cow")]
     pictures = [resize(picture, 64, 80) for picture in pictures]
 
-    together = stylizer.paint_many(pictures, StylizeOptions(**options))
+    together = stylizer.stylize_pictures(pictures, StylizeOptions(**options))
 
     for picture, painted in zip(pictures, together, strict=True):
-        alone = stylizer.paint(picture, StylizeOptions(**options))
+        alone = stylizer.stylize_picture(picture, StylizeOptions(**options))
         assert np.abs(painted.rgb.astype(int) - alone.rgb).max() <= 1
 
 

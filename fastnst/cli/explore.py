@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastnst.cli.app import JsonVerbosity, Verbosity, app, visualize
 from fastnst.config import DreamConfig, FeatureOptions, FilterOptions, OptimizeConfig, ReconstructConfig, TradeoffConfig
 from fastnst.errors import InputError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 
 if TYPE_CHECKING:
     from fastnst.optimize.gatys import OnStep, OptimizeReport
@@ -32,7 +32,7 @@ def optimize(config: OptimizeConfig, *, verbosity: Verbosity = Verbosity()) -> i
         title = "painting" if len(runs) == 1 else f"painting {number} of {len(runs)}"
         try:
             with _descent(title, len(run.sides) * run.iterations, verbosity) as on_step:
-                print(show(run_optimization(run, on_step)), flush=True)
+                print(printable(run_optimization(run, on_step)), flush=True)
         except InputError as error:
             if config.pairs is None:
                 raise
@@ -50,19 +50,19 @@ def reconstruct(config: ReconstructConfig, *, verbosity: Verbosity = Verbosity()
 
     count = 1 if config.layer or config.style_layers else len(DEPTHS) + len(TEXTURES)
     with _descents("reconstructing", count, config.iterations, verbosity) as on_step:
-        print(show(run_reconstruction(config, on_step)))
+        print(printable(run_reconstruction(config, on_step)))
     return 0
 
 
 @app.command
 def tradeoff(config: TradeoffConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Show content against style: one photo and one painting at several ratios, on a labelled sheet."""
+    """Show content against style: one photo and one painting at several ratios, on a labeled sheet."""
     verbosity.start()
     from fastnst.optimize.tradeoff import tradeoff as run_tradeoff
 
     count = 0 if config.networks else len(config.ratios) * len(config.depths)
     with _descents("painting", count, config.iterations, verbosity) as on_step:
-        print(show(run_tradeoff(config, on_step)))
+        print(printable(run_tradeoff(config, on_step)))
     return 0
 
 
@@ -122,9 +122,9 @@ def dream(
     if verbosity.as_json:
         octaves = [vars(octave) for octave in found.octaves]
         out = sys.stderr if to_stdout else sys.stdout
-        print(json.dumps({"output": show(found.path), "octaves": octaves}), file=out)
+        print(json.dumps({"output": printable(found.path), "octaves": octaves}), file=out)
     elif not to_stdout:
-        print(show(found.path))
+        print(printable(found.path))
     return 0
 
 
@@ -134,7 +134,7 @@ def visualize_filters(
     *,
     verbosity: Verbosity = Verbosity(),
 ) -> int:
-    """Draw what each filter of a layer looks for, on a labelled sheet.
+    """Draw what each filter of a layer looks for, on a labeled sheet.
 
     Ctrl-C writes the sheet as it is then.
     """
@@ -150,15 +150,15 @@ def visualize_filters(
             progress.advance()
 
         path = filter_sheet(options, on_step)
-    print(show(path))
+    print(printable(path))
     return 0
 
 
 @visualize.command(name="features")
 def visualize_features(options: FeatureOptions, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Show where in a picture the filters of a layer find what they look for, on a labelled sheet."""
+    """Show where in a picture the filters of a layer find what they look for, on a labeled sheet."""
     verbosity.start()
     from fastnst.dream.filters import feature_sheet
 
-    print(show(feature_sheet(options)))
+    print(printable(feature_sheet(options)))
     return 0

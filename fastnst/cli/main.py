@@ -16,7 +16,7 @@ from cyclopts import CycloptsError
 from fastnst.cli import explore, measure, models, stylize, train  # noqa: F401 (their commands)
 from fastnst.cli.app import app
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
-from fastnst.files import show
+from fastnst.files import printable
 
 # Optional packages -> the extra that brings them.
 EXTRAS = {
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError("no command given; see fastnst --help")
         return int(app(tokens, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
-        return _fail(UsageError(show(" ".join(str(error).split()).rstrip(".")) + "; see --help"), verbose)
+        return _fail(UsageError(printable(" ".join(str(error).split()).rstrip(".")) + "; see --help"), verbose)
     except FastnstError as error:
         return _fail(error, verbose)
     except ModuleNotFoundError as error:

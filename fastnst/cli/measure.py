@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from fastnst.cli.app import JsonVerbosity, app, benchmark
 from fastnst.cli.tables import print_comparisons, print_evaluations
 from fastnst.config import EvaluateOptions, FormsBenchmark, StylizeBenchmark, TrainBenchmark
-from fastnst.files import show
+from fastnst.files import printable
 
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, OnRound
@@ -42,7 +42,7 @@ def evaluate(
     with Progress("evaluating", pieces, "picture", quiet=verbosity.quiet) as progress:
         found = run_evaluation(styles, photos, options, progress.advance)
     if verbosity.as_json:
-        errors = [{"input": show(path), "error": error} for path, error in failed.items()]
+        errors = [{"input": printable(path), "error": error} for path, error in failed.items()]
         print(json.dumps({"styles": [one.to_json() for one in found], "failed": errors}, allow_nan=False))
     else:
         print_evaluations(found)

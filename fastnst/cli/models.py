@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from fastnst.cli.app import JsonVerbosity, Verbosity, app
 from fastnst.cli.tables import in_line
 from fastnst.config import ExportOptions, ImportOptions
-from fastnst.files import show
+from fastnst.files import printable
 
 
 @app.command
@@ -34,10 +34,11 @@ def export(
     from fastnst.export import export as run_export
 
     report = run_export(checkpoint, output, options)
-    grey = report.largest_difference * 255
+    gray = report.largest_difference * 255
     rounding = ", rounding to 8 bits included" if report.uint8 else ""
     print(
-        f"{show(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {grey:.4f} of 255 grey levels"
+        f"{printable(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {gray:.4f} "
+        f"of 255 gray levels"
         f"{rounding}"
     )
     return 0
@@ -70,7 +71,7 @@ def import_model(
     found = run_import(source, output, options)
     widths = ", ".join(map(str, found.net.channels))
     print(
-        f"{show(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
+        f"{printable(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
         f"{found.parameters / 1e6:.2f} M parameters"
     )
     return 0

@@ -5,16 +5,15 @@ import os
 import sys
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from fastnst.cli.app import JsonVerbosity, Verbosity, app
-from fastnst.config import LISTED, ClipOptions, OnnxOptions, StylizeOptions
+from fastnst.config import LISTED, ClipOptions, EngineName, OnnxOptions, SheetConfig, StylizeOptions
 from fastnst.device import Device
 from fastnst.errors import UsageError
-from fastnst.files import is_folder, show
+from fastnst.files import is_folder, printable
 
 if TYPE_CHECKING:
     from fastnst.stylize import Job, Stylizer
@@ -28,7 +27,7 @@ def stylize(
     output: Annotated[str, Parameter(alias="-o")],
     style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
     mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = (),
-    engine: Literal["auto", "torch", "onnx"] = "auto",
+    engine: EngineName = "auto",
     device: Device = "auto",
     options: StylizeOptions = StylizeOptions(),
     onnx: OnnxOptions = OnnxOptions(),
@@ -100,12 +99,12 @@ def stylize(
                 if outcome.error is not None and single:
                     raise outcome.error
                 if outcome.error is not None:
-                    failed.append({"input": show(outcome.job.source), "error": str(outcome.error)})
+                    failed.append({"input": printable(outcome.job.source), "error": str(outcome.error)})
                     print(f"fastnst: {outcome.error}", file=sys.stderr)
                     continue
-                written.append(show(outcome.job.target))
+                written.append(printable(outcome.job.target))
                 if outcome.job.target != "-" and not verbosity.as_json:
-                    print(show(outcome.job.target), flush=True)
+                    print(printable(outcome.job.target), flush=True)
     if verbosity.as_json:
         print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
     if failed:
@@ -127,8 +126,8 @@ def _paint_clip(
             progress.advance()
 
         painted = paint_clip(stylizer, job, options, clip, on_frame)
-    path = show(painted.path)
-    failed = [{"input": show(job.source), "error": painted.problem}] if painted.problem else []
+    path = printable(painted.path)
+    failed = [{"input": printable(job.source), "error": painted.problem}] if painted.problem else []
     print(json.dumps({"written": [path], "frames": painted.frames, "failed": failed}) if as_json else path)
     return 1 if failed else 0
 
@@ -157,41 +156,10 @@ def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
 
 
 @app.command
-def sheet(
-    photo: Path,
-    /,
-    *,
-    output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=True)] = None,
-    engine: Literal["auto", "torch", "onnx"] = "auto",
-    device: Device = "auto",
-    tile_size: int = 480,
-    overwrite: bool = False,
-    verbosity: Verbosity = Verbosity(),
-) -> int:
-    """Paint one photo in all bundled styles, on one labelled sheet.
-
-    Parameters
-    ----------
-    photo:
-        the picture to paint; - is standard input
-    output:
-        the sheet, a .jpg, .png or .webp file
-    style:
-        styles or files to show instead of all bundled ones
-    engine:
-        what runs the networks
-    device:
-        where they run
-    tile_size:
-        longer side of each painting on the sheet, pixels
-    overwrite:
-        replace an existing sheet
-    """
+def sheet(config: SheetConfig, *, verbosity: Verbosity = Verbosity()) -> int:
+    """Paint one photo in all bundled styles, on one labeled sheet."""
     verbosity.start()
-    from fastnst.sheet import paint_sheet
+    from fastnst.sheet import stylize_sheet
 
-    print(
-        show(paint_sheet(photo, output, style, engine=engine, device=device, tile_size=tile_size, overwrite=overwrite))
-    )
+    print(printable(stylize_sheet(config)))
     return 0

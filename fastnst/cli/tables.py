@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastnst.files import show
+from fastnst.files import printable
 
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, Speed
@@ -25,14 +25,15 @@ def print_evaluations(found: "Sequence[Evaluation]") -> None:
             result = reached(start)
             count = f"> {limit}" if result is None or result.iterations is None else f"{result.iterations:g}"
             counts.append(f"{count} ({result.evaluations:g})" if result is not None else "")
-        return [show(name), *(f"{value:.4g}" for value in numbers.values()), *counts]
+        return [printable(name), *(f"{value:.4g}" for value in numbers.values()), *counts]
 
     columns = [*found[0].mean, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)]
     average = "mean, median" if starts else "mean"
     for one in found:
         weights = ", ".join(f"{name} {value:g}" for name, value in vars(one.settings.weights).items())
         print(
-            f"{show(one.style)} ({show(one.preset)}) on {show(one.painting)} at {one.settings.style_size} pixels, "
+            f"{printable(one.style)} ({printable(one.preset)}) on {printable(one.painting)} at "
+            f"{one.settings.style_size} pixels, "
             f"{one.settings.loss} loss ({weights}), photos of {one.size}x{one.size}"
         )
         rows = [row(score.photo, score.numbers, partial(getattr, score)) for score in one.photos]
@@ -77,7 +78,7 @@ def print_comparisons(found: "Sequence[Comparison]", as_json: bool) -> None:
             "slowest": lambda speed: f"{speed.slowest:.4f}",
             "images/s": lambda speed: f"{speed.images_per_second:.2f}",
             "peak memory": lambda speed: "" if speed.peak_memory is None else f"{speed.peak_memory / 1e6:.0f} MB",
-            "grey levels off": lambda speed: "" if speed.grey_levels is None else f"{speed.grey_levels:.4f}",
+            "gray levels off": lambda speed: "" if speed.gray_levels is None else f"{speed.gray_levels:.4f}",
         }
         cells = {name: [cell(speed) for speed in comparison.speeds] for name, cell in columns.items()}
         spread = {
@@ -97,7 +98,7 @@ def in_line(value: Any) -> str:
         return ", ".join(f"{key} {in_line(item)}" for key, item in value.items() if item not in (None, ""))
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, float) else show(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
 
 
 def in_short(report: "EpochReport") -> dict[str, str]:
@@ -111,7 +112,7 @@ def print_finetuned(found: "Finetuned") -> None:
     meta = found.meta
     rows = [[*in_short(one).values(), "kept" if one.epoch == meta.epoch else ""] for one in found.epochs]
     print_table([*in_short(found.epochs[0]), ""], rows)
-    classes = [show(name) for name in meta.classes]
+    classes = [printable(name) for name in meta.classes]
     rows = [
         [name, *map(str, (training, held_out, *taken)), f"{taken[index] / held_out:.1%}"]
         for index, (name, training, held_out, taken) in enumerate(
@@ -120,4 +121,4 @@ def print_finetuned(found: "Finetuned") -> None:
     ]
     total = ["", str(sum(meta.training)), str(sum(meta.held_out)), *[""] * len(classes), f"{meta.accuracy:.1%}"]
     print_table(["class", "training", "held out", *(f"as {name}" for name in classes), "right"], rows, total)
-    print(show(found.path))
+    print(printable(found.path))

@@ -9,7 +9,7 @@ from fastnst.cli.app import JsonVerbosity, Verbosity, app
 from fastnst.cli.tables import in_short, print_finetuned
 from fastnst.config import FinetuneConfig, SweepConfig, TrainConfig
 from fastnst.errors import DivergedError, Interrupted
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
                 leave_report(config, str(error))
             raise
         if first:
-            print(show(path), flush=True)
+            print(printable(path), flush=True)
     if first:
         leave_report(config)
     return 0
@@ -55,7 +55,7 @@ def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
 
 @app.command
 def sweep(config: SweepConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Train short runs with different weights, and show them on one labelled sheet.
+    """Train short runs with different weights, and show them on one labeled sheet.
 
     Several values with commas between them are tried one after the other, those of several options in every
     combination. Ctrl-C saves; the same command goes on.
@@ -75,7 +75,7 @@ def sweep(config: SweepConfig, *, verbosity: Verbosity = Verbosity()) -> int:
             progress.advance(f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}", rate)
 
         found = run_sweep(config, on_step)
-    print(show(found.path))
+    print(printable(found.path))
     return 1 if found.diverged else 0
 
 

@@ -19,7 +19,15 @@ from fastnst.config.optimize import (
 )
 from fastnst.config.ranges import check_range, seconds
 from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, layer_weights
-from fastnst.config.stylize import ChannelOrder, ClipOptions, OnnxOptions, OnnxValues, StylizeOptions
+from fastnst.config.stylize import (
+    ChannelOrder,
+    ClipOptions,
+    EngineName,
+    OnnxOptions,
+    OnnxValues,
+    SheetConfig,
+    StylizeOptions,
+)
 from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
 
 __all__ = [
@@ -33,6 +41,7 @@ __all__ = [
     "ContentAndStyles",
     "DescentOptions",
     "DreamConfig",
+    "EngineName",
     "EvaluateOptions",
     "ExportOptions",
     "Family",
@@ -49,6 +58,7 @@ __all__ = [
     "PixelValues",
     "Preset",
     "ReconstructConfig",
+    "SheetConfig",
     "StylizeBenchmark",
     "StylizeOptions",
     "SweepConfig",

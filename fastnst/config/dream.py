@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import check_range
-from fastnst.config.shared import NAMES, layer_weights, split_names, take_paths
+from fastnst.config.ranges import Checked, Range
+from fastnst.config.shared import NAMES, layer_weights, split_names
 from fastnst.device import Device
 from fastnst.errors import UsageError
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class DreamConfig:
+class DreamConfig(Checked):
     """Everything that decides a dream."""
 
     image: Path
@@ -32,57 +32,44 @@ class DreamConfig:
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
     guide: Path | None = None
     """a second picture, whose features are to be dreamed"""
-    octaves: int = 4
+    octaves: Annotated[int, Range(1, 32)] = 4
     """sizes at which is dreamed, the last is the picture's own"""
-    octave_scale: float = 1.4
+    octave_scale: Annotated[float, Range(1, 4, above=True)] = 1.4
     """each octave is so many times as large as the one before"""
-    iterations: int = 20
+    iterations: Annotated[int, Range(1, 10000)] = 20
     """steps at each octave"""
-    step_size: float = 0.008
+    step_size: Annotated[float, Range(0, 1, above=True)] = 0.008
     """how much a step changes a pixel on average, of 1"""
-    jitter: int = 32
+    jitter: Annotated[int, Range(0, 1024)] = 32
     """the picture is shifted at random by up to so many pixels before each step"""
-    smoothing: float = 0.8
+    smoothing: Annotated[float, Range(0, 32)] = 0.8
     """blur of the gradient, pixels; grows over an octave by 2"""
-    maximum_loss: float | None = None
+    maximum_loss: Annotated[float | None, Range(0)] = None
     """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
-    tile: int = 512
+    tile: Annotated[int, Range(128, 8192)] = 512
     """larger pictures are dreamed in tiles of about so many pixels a side, for memory"""
-    max_size: int | None = None
+    max_size: Annotated[int | None, Range(16, 16384)] = None
     """scale the picture down first so that the longer side has at most this many pixels"""
     save_octaves: Path | None = None
     """folder for the dream at the end of each octave, octave-1.png and so on"""
-    zoom: int | None = None
+    zoom: Annotated[int | None, Range(2, 10000)] = None
     """make an animation of so many frames: dream, zoom in, dream again"""
-    zoom_scale: float = 1.05
+    zoom_scale: Annotated[float, Range(1, 2, above=True)] = 1.05
     """each frame of the animation is so many times as large as the one before"""
-    quality: int = 92
+    quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
     device: Device = "auto"
     """where to dream"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """seed of the shifts"""
     overwrite: bool = False
     """replace existing outputs"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "image", "output", "guide", "save_octaves")
+        super().__post_init__()
         object.__setattr__(self, "layers", split_names(self.layers))
-        check_range("octaves", self.octaves, 1, 32)
-        check_range("octave_scale", self.octave_scale, 1, 4, above=True)
-        check_range("iterations", self.iterations, 1, 10_000)
-        check_range("step_size", self.step_size, 0, 1, above=True)
-        check_range("jitter", self.jitter, 0, 1024)
-        check_range("smoothing", self.smoothing, 0, 32)
-        check_range("maximum_loss", self.maximum_loss, 0)
-        check_range("tile", self.tile, 128, 8192)
-        check_range("max_size", self.max_size, 16, 16_384)
-        check_range("zoom", self.zoom, 2, 10_000)
-        check_range("zoom_scale", self.zoom_scale, 1, 2, above=True)
-        check_range("quality", self.quality, 1, 100)
-        check_range("seed", self.seed, 0, 2**63 - 1)
         self.weights  # noqa: B018 (a wrong one is an error now)
 
     @property
@@ -112,7 +99,7 @@ _NUMBERS = Parameter(converter=lambda _, tokens: _numbers(",".join(token.value f
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FilterOptions:
+class FilterOptions(Checked):
     """Whose patterns are drawn, and how."""
 
     output: Annotated[Path, Parameter(alias="-o")]
@@ -123,39 +110,34 @@ class FilterOptions:
     """numbers of the filters in each layer, such as 7 or 0,3,8-15"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
-    size: int = 128
+    size: Annotated[int, Range(32, 1024)] = 128
     """side of each pattern, pixels"""
-    iterations: int = 128
+    iterations: Annotated[int, Range(1, 100000)] = 128
     """steps of the ascent"""
-    learning_rate: float = 0.05
+    learning_rate: Annotated[float, Range(0, 10, above=True)] = 0.05
     """Adam's learning rate"""
-    jitter: int = 8
+    jitter: Annotated[int, Range(0, 64)] = 8
     """patterns are shifted at random by up to so many pixels before each step"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
     device: Device = "auto"
     """where to draw"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """seed of the noise at the start, and of the shifts"""
     overwrite: bool = False
     """replace an existing sheet"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "output")
+        super().__post_init__()
         object.__setattr__(self, "layer", split_names(self.layer))
         object.__setattr__(self, "filters", _numbers(self.filters))
         if not self.filters:
             raise UsageError("--filters has no number; give at least one")
-        check_range("size", self.size, 32, 1024)
-        check_range("iterations", self.iterations, 1, 100_000)
-        check_range("learning_rate", self.learning_rate, 0, 10, above=True)
-        check_range("jitter", self.jitter, 0, 64)
-        check_range("seed", self.seed, 0, 2**63 - 1)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class FeatureOptions:
+class FeatureOptions(Checked):
     """Which features of which picture are shown."""
 
     image: Path
@@ -171,9 +153,9 @@ class FeatureOptions:
     """numbers of the filters, such as 7 or 0,3,8-15 [default: the 23 whose features are strongest]"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
-    max_size: int = 512
+    max_size: Annotated[int, Range(16, 16384)] = 512
     """scale the picture down first so that the longer side has at most this many pixels"""
-    tile_size: int = 240
+    tile_size: Annotated[int, Range(64, 1024)] = 240
     """longer side of each map on the sheet, pixels"""
     device: Device = "auto"
     """where to compute"""
@@ -181,7 +163,5 @@ class FeatureOptions:
     """replace an existing sheet"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "image", "output")
+        super().__post_init__()
         object.__setattr__(self, "filters", _numbers(self.filters))
-        check_range("max_size", self.max_size, 16, 16_384)
-        check_range("tile_size", self.tile_size, 64, 1024)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from cyclopts import Parameter
 
+from fastnst.config.ranges import Checked
 from fastnst.config.stylize import ChannelOrder
 
 # Whose networks can be imported; one name a build.
@@ -25,7 +26,7 @@ PixelValues = Literal["1", "255", "imagenet"]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(Checked):
     """How a checkpoint is exported."""
 
     opset: Literal[17, 18] = 18
@@ -40,7 +41,7 @@ class ExportOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions:
+class ImportOptions(Checked):
     """What another project's weights cannot say themselves."""
 
     family: Family | None = None

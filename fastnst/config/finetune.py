@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import check_range, seconds
-from fastnst.config.shared import take_paths
+from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.config.shared import Duration
 from fastnst.device import Device
 from fastnst.errors import UsageError
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Checked):
     """Everything that decides how a loss network learns somebody's own classes; stored in its file."""
 
     folder: Path
@@ -28,46 +28,37 @@ class FinetuneConfig:
     """what learns: last is a new last layer alone and fast, the others are blocks of convolutions with it"""
     vgg: str = "bundled"
     """loss network to start from: bundled, torchvision, vgg19, or a safetensors file"""
-    size: int = 224
+    size: Annotated[int, Range(32, 1024)] = 224
     """side of the squares the network sees, pixels"""
-    batch_size: int = 16
+    batch_size: Annotated[int, Range(1)] = 16
     """pictures a step"""
-    epochs: int | None = None
+    epochs: Annotated[int | None, Range(1)] = None
     """passes over the pictures [default: 50 for last, else 10]"""
-    steps: int | None = None
+    steps: Annotated[int | None, Range(1)] = None
     """optimizer steps, instead of epochs"""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, Range(0, 1000000000.0, above=True)] = None
     """Adam's learning rate at first; falls to nothing along a cosine [default: 1e-3 for last, else 1e-5]"""
-    held_out: float = 0.2
+    held_out: Annotated[float, Range(0, 0.9, above=True)] = 0.2
     """share of each class that is kept out of training, to measure on"""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
     device: Device = "auto"
     """where to train"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """seed of what is held out, order and crops"""
-    workers: int = 2
+    workers: Annotated[int, Range(1, 256)] = 2
     """threads that prepare pictures"""
     logdir: Path | None = None
     """folder for metrics.jsonl [default: beside the output, named after it]"""
-    time_limit: Annotated[float | None, Parameter(converter=lambda _, tokens: seconds(tokens[0].value))] = None
+    time_limit: Duration = None
     """stop in time before so many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
     overwrite: bool = False
     """replace an existing output"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "folder", "output", "logdir")
         if isinstance(self.time_limit, str):  # from Python
             object.__setattr__(self, "time_limit", seconds(self.time_limit))
-        check_range("size", self.size, 32, 1024)
-        check_range("batch_size", self.batch_size, 1)
-        check_range("epochs", self.epochs, 1)
-        check_range("steps", self.steps, 1)
-        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
-        check_range("held_out", self.held_out, 0, 0.9, above=True)
-        check_range("seed", self.seed, 0, 2**63 - 1)
-        check_range("workers", self.workers, 1, 256)
-        check_range("time_limit", self.time_limit, 0, above=True)
+        super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")
         if self.output.suffix != ".safetensors":

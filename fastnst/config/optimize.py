@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import check_range
-from fastnst.config.shared import LISTED, NAMES, SHOWN, MaskOptions, layer_weights, take_paths
+from fastnst.config.ranges import Checked, Range, check_range
+from fastnst.config.shared import LISTED, NAMES, SHOWN, MaskOptions, layer_weights
 from fastnst.device import Device
 from fastnst.errors import UsageError
 
@@ -18,16 +18,16 @@ GATYS_STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class DescentOptions:
+class DescentOptions(Checked):
     """How a picture is found whose pixels are the parameters; with which loss, and by which method."""
 
-    size: int = 512
+    size: Annotated[int, Range(16, 16384)] = 512
     """longer side of the result, pixels; smaller contents are not enlarged"""
-    iterations: int = 300
+    iterations: Annotated[int, Range(1)] = 300
     """iterations at each scale, fewer at the last if L-BFGS can do no better"""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """L-BFGS with a strong Wolfe line search, or Adam"""
-    learning_rate: float = 0.02
+    learning_rate: Annotated[float, Range(0, 10, above=True)] = 0.02
     """Adam's learning rate, for pixels of 0 to 1"""
     vgg: str = "bundled"
     """network to look through: bundled, torchvision, vgg19, or a safetensors file"""
@@ -39,9 +39,9 @@ class DescentOptions:
     """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
     device: Device = "auto"
     """where to compute"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """seed of the noise to start from"""
-    save_every: int | None = None
+    save_every: Annotated[int | None, Range(1)] = None
     """keep the picture of each so many iterations, in the log folder"""
     animation: Path | None = None
     """show the way in a .gif, .webp, .png or .mp4 file"""
@@ -50,17 +50,9 @@ class DescentOptions:
     overwrite: bool = False
     """replace existing outputs"""
 
-    def __post_init__(self) -> None:
-        take_paths(self, "animation", "logdir")
-        check_range("size", self.size, 16, 16_384)
-        check_range("iterations", self.iterations, 1)
-        check_range("learning_rate", self.learning_rate, 0, 10, above=True)
-        check_range("seed", self.seed, 0, 2**63 - 1)
-        check_range("save_every", self.save_every, 1)
-
 
 @dataclass(frozen=True)
-class ContentAndStyles:
+class ContentAndStyles(Checked):
     """The arguments of commands that optimize pixels; a class of its own, because cyclopts wants them first."""
 
     content: Path | None = None
@@ -70,7 +62,7 @@ class ContentAndStyles:
 
 
 @dataclass(frozen=True)
-class OneImage:
+class OneImage(Checked):
     """The argument of commands about one picture."""
 
     image: Path
@@ -90,19 +82,19 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     """picture to start from: content, noise, white, style, or a file"""
     scales: Annotated[tuple[int, ...], LISTED, Parameter(show_default=False)] = ()
     """longer sides to work at before the last, coarse to fine: 128,256 [default: none]"""
-    style_size: int | None = None
+    style_size: Annotated[int | None, Range(32, 8192)] = None
     """longer side the paintings are scaled to, pixels, in proportion at each scale [default: that of the result]"""
     blend: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """shares of several styles, with commas between them [default: equal]"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
     """weighing: relative fits any painting, gatys and paper (Johnson's) are literally those of the papers"""
-    ratio: float | None = None
+    ratio: Annotated[float | None, Range(0)] = None
     """content weight over style weight, in the place of both [default: relative 0.1, gatys 0.001, paper 0.2]"""
-    content_weight: float | None = None
+    content_weight: Annotated[float | None, Range(0)] = None
     """weight of the content term [default: 1]"""
-    style_weight: float | None = None
+    style_weight: Annotated[float | None, Range(0)] = None
     """weight of the style term [default: relative 10, gatys 1000, paper 5]"""
-    tv_weight: float | None = None
+    tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: relative 0.05, gatys 0, paper 1e-6]"""
     content_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_CONTENT
     """layers for content, with weights if they are not equal: conv4_2:1 conv5_2:0.5"""
@@ -112,18 +104,11 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     """keep the content's colors, like stylize"""
 
     def __post_init__(self) -> None:
-        DescentOptions.__post_init__(self)
-        MaskOptions.__post_init__(self)
-        take_paths(self, "content", "output", "pairs")
-        style = (self.style,) if isinstance(self.style, (str, Path)) else self.style
-        object.__setattr__(self, "style", tuple(map(Path, style)))
+        super().__post_init__()
         if self.pairs is not None and (self.content is not None or self.style):
             raise UsageError("--pairs takes contents and styles from its folder; leave out the others")
         if self.pairs is None and (self.content is None or not self.style):
             raise UsageError("optimize needs a content and at least one style, or --pairs FOLDER")
-        check_range("style_size", self.style_size, 32, 8192)
-        for weight in ("ratio", "content_weight", "style_weight", "tv_weight"):
-            check_range(weight, getattr(self, weight), 0)
         if self.ratio is not None and (self.content_weight is not None or self.style_weight is not None):
             raise UsageError("--ratio stands for both weights; give either it or --content-weight and --style-weight")
         for scale in self.scales:
@@ -153,7 +138,7 @@ class ReconstructConfig(DescentOptions, OneImage):
     """layers whose features are to be those of the picture, relu4_2 or relu4_2:0.5 [default: a sheet of all depths]"""
     style_layers: Annotated[tuple[str, ...], NAMES] = ()
     """layers whose Gram matrices are to be those of the picture: its texture, without the places"""
-    tv_weight: float = 1e-4
+    tv_weight: Annotated[float, Range(0)] = 1e-4
     """weight of the total variation, against 1 for features or texture: takes the speckles that no layer minds"""
     size: int = 256
     """longer side of the result, or of each on the sheet, pixels; smaller pictures are not enlarged"""
@@ -162,8 +147,6 @@ class ReconstructConfig(DescentOptions, OneImage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        take_paths(self, "image", "output")
-        check_range("tv_weight", self.tv_weight, 0)
         layer_weights((*self.layer, *self.style_layers))
         if not (self.layer or self.style_layers) and (self.animation or self.save_every or self.logdir):
             raise UsageError("a sheet has no --animation, --save-every and --logdir; name --layer or --style-layers")
@@ -181,7 +164,7 @@ class TradeoffConfig(ContentAndStyles):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
-    ratios: Annotated[tuple[float, ...], LISTED] = (1.0, 0.3, 0.1, 0.03, 0.01)
+    ratios: Annotated[tuple[float, ...], Range(0, above=True), LISTED] = (1.0, 0.3, 0.1, 0.03, 0.01)
     """content weights over style weights, a column each"""
     depths: Annotated[tuple[int, ...], LISTED] = (5,)
     """how many of the style layers are used, from the first on, a row each"""
@@ -193,9 +176,9 @@ class TradeoffConfig(ContentAndStyles):
     """layers for content"""
     style_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_STYLE
     """layers for style, the first of them first"""
-    size: int = 256
+    size: Annotated[int, Range(16, 4096)] = 256
     """longer side of each picture, pixels"""
-    iterations: int = 100
+    iterations: Annotated[int, Range(1)] = 100
     """iterations of each picture"""
     vgg: str = "bundled"
     """network to look through: bundled, torchvision, vgg19, or a safetensors file"""
@@ -209,18 +192,11 @@ class TradeoffConfig(ContentAndStyles):
     """replace an existing sheet"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "content", "output")
-        style = (self.style,) if isinstance(self.style, (str, Path)) else self.style
-        object.__setattr__(self, "style", tuple(map(Path, style)))
-        object.__setattr__(self, "networks", tuple(map(Path, self.networks)))
+        super().__post_init__()
         if self.content is None or (len(self.style) != 1 if not self.networks else self.style):
             raise UsageError("tradeoff needs one content and one style, or one content and --networks")
-        check_range("size", self.size, 16, 4096)
-        check_range("iterations", self.iterations, 1)
         for depth in self.depths:
             check_range("depths", depth, 1, len(self.style_layers))
-        for ratio in self.ratios:
-            check_range("ratios", ratio, 0, above=True)
         if not self.networks and not 1 <= len(self.ratios) * len(self.depths) <= 60:
             raise UsageError(
                 f"{len(self.ratios)} ratios and {len(self.depths)} depths do not make a sheet of 1 to 60 pictures"

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter, Token
 
-from fastnst.config.ranges import check_range
+from fastnst.config.ranges import Checked, Range, seconds
 from fastnst.errors import UsageError
 
 # Johnson et al. 2016.
@@ -28,13 +28,6 @@ def layer_weights(layers: Sequence[str]) -> dict[str, float]:
         if not name or not math.isfinite(weights[name]):
             raise UsageError(f"{layer!r} is no layer with its weight; write a name, or name:weight as in relu4_3:0.5")
     return weights
-
-
-def take_paths(options: object, *names: str) -> None:
-    """From Python, paths may be given as text; the command line gives paths."""
-    for name in names:
-        if isinstance(value := getattr(options, name), str):
-            object.__setattr__(options, name, Path(value))
 
 
 def _listed(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -62,9 +55,15 @@ NAMES = Parameter(
 )
 
 
+# Seconds, or on the command line a text such as 8h or 1h30m.
+Duration = Annotated[
+    float | None, Range(0, above=True), Parameter(converter=lambda _, tokens: seconds(tokens[0].value))
+]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class MaskOptions:
+class MaskOptions(Checked):
     """Where there is painting, and what is around it."""
 
     mask: Path | None = None
@@ -73,12 +72,11 @@ class MaskOptions:
     """paint where the mask is black instead, for a black silhouette on white"""
     background: str = "white"
     """around the mask: a color (white, #a0c4ff), photo, or transparent"""
-    feather: float = 1.5
+    feather: Annotated[float, Range(0, 1000)] = 1.5
     """softness of the mask's edge, pixels"""
 
     def __post_init__(self) -> None:
-        take_paths(self, "mask")
-        check_range("feather", self.feather, 0, 1000)
+        super().__post_init__()
         if self.background not in ("photo", "transparent"):
             from PIL import ImageColor  # here, because --help and --version need no pictures
 

@@ -1,14 +1,17 @@
 """Options of stylizing: pictures, clips, ONNX files of other projects."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import check_range
+from fastnst.config.ranges import Checked, Range
 from fastnst.config.shared import MaskOptions
+from fastnst.device import Device
 from fastnst.errors import UsageError
 
+EngineName = Literal["auto", "torch", "onnx"]
 ChannelOrder = Literal["rgb", "bgr"]
 OnnxValues = Literal["1", "255", "signed", "imagenet"]
 
@@ -18,21 +21,21 @@ OnnxValues = Literal["1", "255", "signed", "imagenet"]
 class StylizeOptions(MaskOptions):
     """How pictures are painted and written."""
 
-    max_size: int | None = None
+    max_size: Annotated[int | None, Range(16, 16384)] = None
     """scale pictures down first so that the longer side has at most this many pixels"""
-    strength: float = 1.0
+    strength: Annotated[float, Range(0, 1)] = 1.0
     """0 keeps the photo, 1 is the whole painting"""
     strength_mode: Literal["natural", "fade"] = "natural"
     """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and painting"""
-    stroke: float = 1.0
+    stroke: Annotated[float, Range(0.5, 3)] = 1.0
     """strokes so many times as large, 0.5 to 3; the picture keeps its size and sharpness"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
-    tile: int | None = None
+    tile: Annotated[int | None, Range(64, 16384)] = None
     """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
     statistics: Literal["whole", "thumbnail"] = "whole"
     """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
-    quality: int = 92
+    quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
     format: Literal["jpg", "png", "webp"] | None = None
     """format of the files in an output folder, or of standard output [default: as the input; standard output png]"""
@@ -47,18 +50,10 @@ class StylizeOptions(MaskOptions):
     frames: Literal["first", "all", "reject"] = "first"
     """animations: paint the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("max_size", self.max_size, 16, 16_384)
-        check_range("strength", self.strength, 0, 1)
-        check_range("tile", self.tile, 64, 16_384)
-        check_range("stroke", self.stroke, 0.5, 3)
-        check_range("quality", self.quality, 1, 100)
-
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class OnnxOptions:
+class OnnxOptions(Checked):
     """How an ONNX style of another project is used, where its file does not say."""
 
     onnx_input: OnnxValues | None = None
@@ -74,22 +69,43 @@ class OnnxOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ClipOptions:
+class ClipOptions(Checked):
     """Which part of a video or an animation is painted, and how."""
 
-    start: float | None = None
+    start: Annotated[float | None, Range(0)] = None
     """second of a clip to begin with"""
-    end: float | None = None
+    end: Annotated[float | None, Range(0, above=True)] = None
     """second of a clip to end with"""
-    batch_size: int = 1
+    batch_size: Annotated[int, Range(1, 256)] = 1
     """frames of a clip painted at once: more are faster on a GPU, and need more memory"""
-    smooth: float = 0.0
+    smooth: Annotated[float, Range(0, 0.99)] = 0.0
     """steadier clips: share of the frames before in the statistics of a frame, 0 to 0.99; begins anew at cuts"""
 
     def __post_init__(self) -> None:
-        check_range("start", self.start, 0)
-        check_range("end", self.end, 0, above=True)
-        check_range("batch_size", self.batch_size, 1, 256)
-        check_range("smooth", self.smooth, 0, 0.99)
+        super().__post_init__()
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError(f"--end is {self.end:g} but must be more than --start, {self.start:g}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SheetConfig(Checked):
+    """One photo in several styles, on one sheet."""
+
+    photo: Path
+    """the picture to stylize; - is standard input"""
+
+    _: KW_ONLY
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    """the sheet, a .jpg, .png or .webp file"""
+    style: Annotated[tuple[str, ...], Parameter(alias="-s", show_default=False)] = ()
+    """styles or files to show instead of all bundled ones"""
+    engine: EngineName = "auto"
+    """what runs the networks"""
+    device: Device = "auto"
+    """where they run"""
+    tile_size: Annotated[int, Range(16, 4096)] = 480
+    """longer side of each picture on the sheet, pixels"""
+    overwrite: bool = False
+    """replace an existing sheet"""

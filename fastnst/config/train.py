@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import check_range, seconds
-from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, take_paths
+from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, Duration
 from fastnst.device import Device
 from fastnst.errors import UsageError
 
@@ -16,7 +16,7 @@ Preset = Literal["base", "fast", "tiny"]
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Checked):
     """What all training runs are told, one alone and each of a sweep."""
 
     style: Path
@@ -29,11 +29,11 @@ class TrainOptions:
 
     preset: Preset = "base"
     """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
-    size: int = 256
+    size: Annotated[int, Range(32, 4096)] = 256
     """side of the training crops, pixels"""
-    batch_size: int = 4
+    batch_size: Annotated[int, Range(1)] = 4
     """photographs a step, of each process"""
-    steps: int = 2000
+    steps: Annotated[int, Range(1)] = 2000
     """optimizer steps"""
     loss: Literal["relative", "paper"] = "relative"
     """weighing: relative fits any painting, paper is that of Johnson's released code"""
@@ -45,7 +45,7 @@ class TrainOptions:
     """loss network: bundled, torchvision, vgg19, or a safetensors file"""
     pooling: Literal["max", "average"] = "max"
     """pooling of the loss network"""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, 1000000000.0, above=True)] = 1e-3
     """Adam's learning rate"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
@@ -55,27 +55,16 @@ class TrainOptions:
     """compile the network with torch.compile first"""
     device: Device = "auto"
     """where to train"""
-    micro_batch: int | None = None
+    micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """seed of weights, order and crops"""
     init: Path | None = None
     """start from the weights of this checkpoint instead of random ones"""
-    workers: int = 2
+    workers: Annotated[int, Range(1, 256)] = 2
     """threads that prepare photographs"""
-    held_out: int | None = None
+    held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
-
-    def __post_init__(self) -> None:
-        take_paths(self, "style", "content", "init")
-        check_range("size", self.size, 32, 4096)
-        check_range("batch_size", self.batch_size, 1)
-        check_range("steps", self.steps, 1)
-        check_range("learning_rate", self.learning_rate, 0, 1e9, above=True)
-        check_range("workers", self.workers, 1, 256)
-        check_range("micro_batch", self.micro_batch, 1)
-        check_range("held_out", self.held_out, 0, 24)
-        check_range("seed", self.seed, 0, 2**63 - 1)
 
 
 @Parameter(name="*")
@@ -85,15 +74,15 @@ class TrainConfig(TrainOptions):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """checkpoint to write, NAME.safetensors"""
-    style_size: int = 768
+    style_size: Annotated[int, Range(32, 8192)] = 768
     """longer side the painting is scaled to, pixels: larger gives larger strokes"""
-    content_weight: float | None = None
+    content_weight: Annotated[float | None, Range(0)] = None
     """weight of the content term [default: 1]"""
-    style_weight: float | None = None
+    style_weight: Annotated[float | None, Range(0)] = None
     """weight of the style term [default: relative 2, paper 5]"""
-    tv_weight: float | None = None
+    tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
-    steadiness: float = 0.0
+    steadiness: Annotated[float, Range(0)] = 0.0
     """weight of a penalty for strokes that boil in a clip, 0 is off; 3 with --style-weight 3 halves it"""
 
     name: str | None = None
@@ -102,11 +91,11 @@ class TrainConfig(TrainOptions):
     """painter, title, year and license of the painting, kept in the file"""
     logdir: Path | None = None
     """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
-    save_every: int = 200
+    save_every: Annotated[int, Range(1)] = 200
     """steps between checkpoints"""
-    preview_every: int = 1000
+    preview_every: Annotated[int, Range(1)] = 1000
     """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
-    time_limit: Annotated[float | None, Parameter(converter=lambda _, tokens: seconds(tokens[0].value))] = None
+    time_limit: Duration = None
     """save and stop in time before so many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
     resume: bool = False
     """continue an interrupted run of the same output"""
@@ -114,17 +103,9 @@ class TrainConfig(TrainOptions):
     """start again over an existing output"""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        take_paths(self, "output", "logdir")
         if isinstance(self.time_limit, str):  # from Python
             object.__setattr__(self, "time_limit", seconds(self.time_limit))
-        check_range("time_limit", self.time_limit, 0, above=True)
-        check_range("style_size", self.style_size, 32, 8192)
-        for weight in ("content_weight", "style_weight", "tv_weight"):
-            check_range(weight, getattr(self, weight), 0)
-        check_range("steadiness", self.steadiness, 0)
-        check_range("save_every", self.save_every, 1)
-        check_range("preview_every", self.preview_every, 1)
+        super().__post_init__()
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")
 
@@ -165,19 +146,13 @@ class SweepConfig(TrainOptions):
     """weights of the total variation [default: that of train]"""
     style_size: Annotated[tuple[int, ...], LISTED] = (TrainConfig.style_size,)
     """sizes the painting is scaled to, pixels"""
-    steps: int = 100
+    steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
     init: Path | None = None
     """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
     """pictures to show, painted by each run [default: up to three that were held out of training]"""
-    tile_size: int = 320
+    tile_size: Annotated[int, Range(64, 1024)] = 320
     """longer side of each picture on the sheet, pixels"""
     overwrite: bool = False
     """replace an existing sheet; finished runs are not done again"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        take_paths(self, "output")
-        object.__setattr__(self, "photo", tuple(map(Path, self.photo)))
-        check_range("tile_size", self.tile_size, 64, 1024)

@@ -17,7 +17,7 @@ from fastnst.config import DreamConfig
 from fastnst.device import pick_precision, torch_device
 from fastnst.dream.inception import Features, open_features
 from fastnst.errors import InputError, Interrupted
-from fastnst.files import check_output, show
+from fastnst.files import check_output, printable
 from fastnst.image import (
     Picture,
     output_format,
@@ -360,7 +360,8 @@ def dream(config: DreamConfig, on_step: Callable[[int, Step], None] | None = Non
         write_picture(replace(frames[0], alpha=picture.alpha), config.output, config.quality)
     if received:
         raise Interrupted(
-            f"stopped by {Signals(received[0]).name}; {show(config.output)} holds what was dreamed so far", received[0]
+            f"stopped by {Signals(received[0]).name}; {printable(config.output)} holds what was dreamed so far",
+            received[0],
         )
     return Dream(config.output, octaves)
 

@@ -15,7 +15,7 @@ from fastnst.device import pick_precision, torch_device
 from fastnst.dream.deepdream import COLORS, extract
 from fastnst.dream.inception import Features, open_features
 from fastnst.errors import Interrupted, UsageError
-from fastnst.files import check_output, show
+from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, to_array, to_pixels, write_picture
 from fastnst.interrupt import caught_signals
 from fastnst.sheet import arrange
@@ -38,7 +38,7 @@ def planned_filters(options: FilterOptions) -> list[tuple[str, int]]:
 
 
 def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None = None) -> Path:
-    """Draw a pattern for each filter and write them on one labelled sheet; `on_step` sees how many took a step.
+    """Draw a pattern for each filter and write them on one labeled sheet; `on_step` sees how many took a step.
 
     Raises UsageError for a layer or filter the network does not have, OutputError if the sheet exists or cannot be
     written, UnavailableError for weights that are not here, Interrupted by a signal, after the sheet was written.
@@ -71,7 +71,8 @@ def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None =
     write_picture(arrange(drawn, columns=len(options.filters) if len(layers) > 1 else None), options.output)
     if received:
         raise Interrupted(
-            f"stopped by {Signals(received[0]).name}; {show(options.output)} holds what was drawn so far", received[0]
+            f"stopped by {Signals(received[0]).name}; {printable(options.output)} holds what was drawn so far",
+            received[0],
         )
     return options.output
 
@@ -106,14 +107,14 @@ def draw(features: Features, layer: str, filters: Sequence[int], options: Filter
 
 
 def start(filters: Sequence[int], options: FilterOptions) -> Tensor:
-    """Amplitudes (N, 3, S, S/2+1, 2) of faint noise on grey; that of a filter does not depend on the others."""
+    """Amplitudes (N, 3, S, S/2+1, 2) of faint noise on gray; that of a filter does not depend on the others."""
     shape = (3, options.size, options.size // 2 + 1, 2)
     seeds = [(options.seed * 1_000_003 + number) % 2**63 for number in filters]
     return 0.01 * torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def render(spectrum: Tensor, size: int) -> Tensor:
-    """Amplitudes (N, 3, S, S/2+1, 2) -> patterns (N, 3, S, S) RGB 0..1; all zeros are grey."""
+    """Amplitudes (N, 3, S, S/2+1, 2) -> patterns (N, 3, S, S) RGB 0..1; all zeros are gray."""
     rows = torch.fft.fftfreq(size, device=spectrum.device)[:, None]
     columns = torch.fft.rfftfreq(size, device=spectrum.device)
     scale = size * torch.hypot(rows, columns).clamp_min(1 / size) ** -DECAY
@@ -124,7 +125,7 @@ def render(spectrum: Tensor, size: int) -> Tensor:
 
 
 def vary(patterns: Tensor, jitter: int, random: torch.Generator) -> Tensor:
-    """The patterns with a grey border, all shifted by up to `jitter` pixels, scaled by 5 % and rotated by 5 degrees."""
+    """The patterns with a gray border, all shifted by up to `jitter` pixels, scaled by 5 % and rotated by 5 degrees."""
 
     def chance(most: float) -> float:
         return (2 * float(torch.rand((), generator=random)) - 1) * most
@@ -140,7 +141,7 @@ def vary(patterns: Tensor, jitter: int, random: torch.Generator) -> Tensor:
 
 
 def feature_sheet(options: FeatureOptions) -> Path:
-    """Write the picture and the maps of a layer's filters, each in its own brightness, on one labelled sheet.
+    """Write the picture and the maps of a layer's filters, each in its own brightness, on one labeled sheet.
 
     Raises UsageError for a layer or filter the network does not have, InputError for an unusable picture, OutputError
     if the sheet exists or cannot be written, UnavailableError for weights that are not here.
@@ -163,7 +164,7 @@ def feature_sheet(options: FeatureOptions) -> Path:
 
 
 def brightness(values: Tensor) -> np.ndarray:
-    """A map (h, w) -> grey pixels (h, w, 3): 0 and less is black, all but the strongest hundredth up to white."""
+    """A map (h, w) -> gray pixels (h, w, 3): 0 and less is black, all but the strongest hundredth up to white."""
     most = max(float(values.flatten().quantile(0.99)), float(values.max()) / 4, 1e-12)
     return to_pixels((values / most).expand(1, 3, *values.shape).numpy())
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastnst import __version__
 from fastnst.errors import ModelError, OutputError
-from fastnst.files import show, write_bytes
+from fastnst.files import printable, write_bytes
 from fastnst.vgg import VGGFeatures
 
 FORMAT = 1
@@ -107,7 +107,9 @@ def read_meta(path: Path) -> ClassifierMeta | None:
         if not (meta.format == FORMAT and meta.classes and all(isinstance(name, str) for name in meta.classes)):
             raise ValueError(f"format {meta.format}")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelError(f"{show(path)} has an unreadable header ({show(error)}); fine-tune it again") from error
+        raise ModelError(
+            f"{printable(path)} has an unreadable header ({printable(error)}); fine-tune it again"
+        ) from error
     return meta
 
 
@@ -116,12 +118,12 @@ def load_classifier(path: Path) -> tuple[Classifier, ClassifierMeta]:
     path = Path(path)
     meta = read_meta(path)
     if meta is None:
-        raise ModelError(f"{show(path)} holds no classifier; give a file that fastnst finetune wrote")
+        raise ModelError(f"{printable(path)} holds no classifier; give a file that fastnst finetune wrote")
     model = Classifier(len(meta.classes), path)
     with safe_open(path, framework="pt") as file:
         for name, parameter in (("head.weight", model.head.weight), ("head.bias", model.head.bias)):
             if name not in file.keys() or file.get_tensor(name).shape != parameter.shape:  # noqa: SIM118
-                raise ModelError(f"{show(path)} lacks a fitting {name}; fine-tune it again")
+                raise ModelError(f"{printable(path)} lacks a fitting {name}; fine-tune it again")
             parameter.data.copy_(file.get_tensor(name))
     return model.requires_grad_(False).eval(), meta
 

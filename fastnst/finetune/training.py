@@ -28,7 +28,7 @@ from fastnst.errors import (
     UnavailableError,
     UsageError,
 )
-from fastnst.files import check_output, remove_leftovers, show, write_bytes
+from fastnst.files import check_output, printable, remove_leftovers, write_bytes
 from fastnst.finetune.classifier import Classifier, ClassifierMeta, save_classifier
 from fastnst.image import Pixels
 from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, is_out_of_memory, only_run, reason_name
@@ -76,11 +76,11 @@ class Finetuned:
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for json.dumps."""
         return {
-            "path": show(self.path),
+            "path": printable(self.path),
             **asdict(self.meta),
             "epochs": [asdict(report) for report in self.epochs],
             "confusion": self.confusion,
-            "unusable": {show(path): reason for path, reason in self.unusable.items()},
+            "unusable": {printable(path): reason for path, reason in self.unusable.items()},
         }
 
 
@@ -105,7 +105,7 @@ def finetune(config: FinetuneConfig, on_progress: OnProgress | None = None) -> F
     deadline = Deadline(config.time_limit)
     with ExitStack() as stack:
         output = config.output
-        stack.enter_context(only_run(output.with_name(f".{output.name}.lock"), show(output)))
+        stack.enter_context(only_run(output.with_name(f".{output.name}.lock"), printable(output)))
         check_output(output, overwrite=config.overwrite)
         remove_leftovers(output.parent)
         photographs = Photographs(config.folder, config.size, config.seed)
@@ -138,7 +138,7 @@ def class_names(photographs: Photographs) -> list[str]:
     found = []
     for path in sorted(photographs.folder.iterdir()):
         if path.is_dir() and path.is_symlink():
-            log.warning("%s is a link and left out; give a folder", show(path))
+            log.warning("%s is a link and left out; give a folder", printable(path))
         elif path.is_dir() and not path.name.startswith("."):
             found.append(path.name)
     return found
@@ -147,13 +147,15 @@ def class_names(photographs: Photographs) -> list[str]:
 def _check_classes(names: Sequence[str], files: Sequence[str], folder: Path) -> None:
     """InputError unless there are several classes with enough pictures each."""
     if len(names) < 2:
-        found = f"only the class {show(names[0])}" if names else "no classes"
-        raise InputError(f"{show(folder)} has {found}; give a folder with a folder of pictures for each of two or more")
+        found = f"only the class {printable(names[0])}" if names else "no classes"
+        raise InputError(
+            f"{printable(folder)} has {found}; give a folder with a folder of pictures for each of two or more"
+        )
     counts = Counter(_class_of(name) for name in files)
     if few := [name for name in names if counts[name] < SMALLEST_CLASS]:
-        listed = ", ".join(f"{show(name)} has {counts[name]}" for name in few)
+        listed = ", ".join(f"{printable(name)} has {counts[name]}" for name in few)
         raise InputError(
-            f"each class in {show(folder)} needs at least {SMALLEST_CLASS} usable pictures, but {listed}; "
+            f"each class in {printable(folder)} needs at least {SMALLEST_CLASS} usable pictures, but {listed}; "
             "add pictures, or remove the folder"
         )
 
@@ -242,7 +244,7 @@ class _Run:
         """Averages (N, 512) of all pictures; those that turn out damaged are left out from now on."""
         photographs = self.photographs
         if strays := [path for path in photographs.files if not _class_of(photographs.name(path))]:
-            log.warning("in no class and left out: %d files right in %s", len(strays), show(photographs.folder))
+            log.warning("in no class and left out: %d files right in %s", len(strays), printable(photographs.folder))
         files = [path for path in photographs.files if _class_of(photographs.name(path)) in self.names]
         found: list[Tensor] = []
         for batch in prepare_ahead(self._middle, _parts(files, self.config.batch_size), self.config.workers):
@@ -392,7 +394,7 @@ class _Run:
             with open(self.metrics, "ab") as file:
                 file.write(json.dumps(asdict(report)).encode() + b"\n")
         except OSError as error:
-            raise OutputError(f"cannot write {show(self.metrics)}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {printable(self.metrics)}: {error.strerror or error}") from error
         if self.best is None or _rank(report) > _rank(self.best):
             self.best, self.confusion, self.saved = report, confusion_matrix(logits, labels), False
             self.kept = {**self.convolutions, **self.model.head_to_file()}
@@ -478,6 +480,8 @@ def _parts(items: Sequence[T], size: int) -> list[Sequence[T]]:
 
 def _report_unusable(photographs: Photographs) -> None:
     if bad := photographs.unusable:
-        named = ", ".join(f"{show(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
+        named = ", ".join(f"{printable(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
         more = ", ..." if len(bad) > 3 else ""
-        log.warning("%d files in %s are unusable and left out: %s%s", len(bad), show(photographs.folder), named, more)
+        log.warning(
+            "%d files in %s are unusable and left out: %s%s", len(bad), printable(photographs.folder), named, more
+        )

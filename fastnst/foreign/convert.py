@@ -26,8 +26,8 @@ from torch import Tensor
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ChannelOrder, Family, ImportOptions, PixelValues
 from fastnst.errors import ModelError, UnsafeModelError, UsageError
-from fastnst.files import check_output, is_folder, show
-from fastnst.image import open_regular
+from fastnst.files import check_output, is_folder, printable
+from fastnst.image import IMAGENET_MEAN, IMAGENET_STD, open_regular
 from fastnst.nets.spec import NetConfig, layers
 from fastnst.nets.torch_net import TransformerNet
 
@@ -37,7 +37,7 @@ _MOST_BLOCKS = 32
 _STATISTICS = re.compile(r"\.running_(mean|var)$")
 # What TensorFlow keeps beside the weights.
 _TRAINING = re.compile(r"(/Adam(_\d)?|^beta\d_power(_\d)?|^global_step)$")
-_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # ImageNet's, RGB
+_MEAN, _DEVIATION = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
 _PROJECTS = "pytorch/examples, rrmina, gordicaleksa, igreat, eriklindernoren, yakhyo, abhiskk and lengstrom"
 
 # Where pytorch/examples, and most others, do something else than fastnst.
@@ -183,7 +183,7 @@ def import_model(source: Path | str, output: Path | str, options: ImportOptions 
     """
     options, source, output = options or ImportOptions(), Path(source), Path(output)
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output is {show(output)} but must end in .safetensors")
+        raise UsageError(f"--output is {printable(output)} but must end in .safetensors")
     check_output(output, overwrite=options.overwrite)
     tensors, digest = read_weights(source)
     family = options.family or recognize(tensors, source)
@@ -194,7 +194,7 @@ def import_model(source: Path | str, output: Path | str, options: ImportOptions 
         "imported",
         net.config.to_json(),
         {"name": options.name or source.stem, "credit": options.credit},
-        origin={"project": origin.project, "family": family, "file": show(source.name), "sha256": digest},
+        origin={"project": origin.project, "family": family, "file": printable(source.name), "sha256": digest},
     )
     # Rounding to float16 was only ever looked at in networks that fastnst trained.
     save_checkpoint(output, net, meta, exact=True)
@@ -210,7 +210,7 @@ def recognize(tensors: Mapping[str, Tensor], source: object) -> Family:
     if len(needed & names) * 2 > len(needed):
         return likely
     raise ModelError(
-        f"{show(source)} holds {', '.join(map(show, list(tensors)[:3]))} ..., which is none of the networks "
+        f"{printable(source)} holds {', '.join(map(printable, list(tensors)[:3]))} ..., which is none of the networks "
         f"that can be imported: those of {_PROJECTS}"
     )
 
@@ -227,7 +227,9 @@ def convert(tensors: Mapping[str, Tensor], origin: Origin, source: object) -> Tr
     kernels = [_numbers(tensors, stage.weight, source) for stage in keys]
     for kernel, stage in zip(kernels, keys, strict=True):
         if kernel.ndim != 4:
-            raise ModelError(f"{show(source)}: {show(stage.weight)} is {kernel.shape} but must be a convolution's")
+            raise ModelError(
+                f"{printable(source)}: {printable(stage.weight)} is {kernel.shape} but must be a convolution's"
+            )
     size, outputs = (0, -1) if origin.tensorflow else (-1, 0)  # axes
     widths = tuple(kernel.shape[outputs] for kernel in kernels[:3])
     try:
@@ -238,11 +240,11 @@ def convert(tensors: Mapping[str, Tensor], origin: Origin, source: object) -> Tr
             **{**_PLAIN, **origin.net},
         )
     except UsageError as error:
-        raise ModelError(f"{show(source)} holds a network that fastnst cannot build: {error}") from error
+        raise ModelError(f"{printable(source)} holds a network that fastnst cannot build: {error}") from error
     state: dict[str, Numbers] = {}
     for layer, stage, kernel in zip(layers(config), keys, kernels, strict=True):
         weight = kernel.transpose(_AXES[origin.tensorflow, layer.upsample == "transposed"])
-        needed = (layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+        needed = (layer.outputs, layer.inputs, layer.learned, layer.learned)
         _check_shape(weight.shape, needed, stage.weight, source)
         state[layer.weight] = weight
         if layer.norm is not None:
@@ -294,25 +296,29 @@ def _check_names(tensors: Mapping[str, Tensor], keys: list[Keys], origin: Origin
     known = {key for stage in keys for key in stage if key is not None}
     for needed in (key for stage in keys for key in sorted(stage.needed)):
         if needed not in tensors:
-            raise ModelError(f"{show(source)} has no {needed}, which a network of {origin.project} needs")
+            raise ModelError(f"{printable(source)} has no {needed}, which a network of {origin.project} needs")
     norms = {key.rpartition(".")[0] for stage in keys if (key := stage.scale) is not None}
     for name in tensors:
         if name.endswith(".num_batches_tracked"):
-            raise ModelError(f"{show(source)} normalizes with running statistics ({show(name)}), not by instances")
+            raise ModelError(
+                f"{printable(source)} normalizes with running statistics ({printable(name)}), not by instances"
+            )
         unused = _STATISTICS.search(name) and name.rpartition(".")[0] in norms
         if name not in known and not unused:
-            raise ModelError(f"{show(source)} has {show(name)}, which no network of {origin.project} has")
+            raise ModelError(f"{printable(source)} has {printable(name)}, which no network of {origin.project} has")
 
 
 def _check_shape(found: tuple[int, ...], needed: tuple[int, ...], name: str, source: object) -> None:
     if found != needed:
-        raise ModelError(f"{show(source)}: {show(name)} is {found} but must be {needed} in a network of this build")
+        raise ModelError(
+            f"{printable(source)}: {printable(name)} is {found} but must be {needed} in a network of this build"
+        )
 
 
 def _numbers(tensors: Mapping[str, Tensor], name: str, source: object) -> Numbers:
     values: Numbers = tensors[name].double().numpy()
     if not np.isfinite(values).all():
-        raise ModelError(f"{show(source)}: {show(name)} holds values that are not finite; get it again")
+        raise ModelError(f"{printable(source)}: {printable(name)} holds values that are not finite; get it again")
     return values
 
 
@@ -331,7 +337,7 @@ def read_weights(source: Path) -> tuple[dict[str, Tensor], str]:
         try:
             tensors = load_safetensors(data)
         except (SafetensorError, ValueError, KeyError) as error:
-            raise ModelError(f"{show(source)} is not a readable safetensors file; get it again") from error
+            raise ModelError(f"{printable(source)} is not a readable safetensors file; get it again") from error
     else:
         tensors = _weights_in(_unpickle(data, source), source)
     return _checked(tensors, source), hashlib.sha256(data).hexdigest()
@@ -341,7 +347,9 @@ def _read_bytes(path: Path) -> bytes:
     with open_regular(path) as file:
         data = bytes(file.read(_LARGEST + 1))
     if len(data) > _LARGEST:
-        raise ModelError(f"{show(path)} has more than {_LARGEST >> 20} MiB, which no style has; give a style's weights")
+        raise ModelError(
+            f"{printable(path)} has more than {_LARGEST >> 20} MiB, which no style has; give a style's weights"
+        )
     return data
 
 
@@ -355,13 +363,13 @@ def _unpickle(data: bytes, source: Path) -> Any:
     except Exception as error:  # whatever a damaged archive or pickle leads to
         reason = re.search(r"GLOBAL (\S+)|function (.{1,80})|new object .* got (.{1,80})", str(error))
         if reason:
-            name = show(next(filter(None, reason.groups())).removesuffix("."))
+            name = printable(next(filter(None, reason.groups())).removesuffix("."))
             raise UnsafeModelError(
-                f"{show(source)} is a pickle that runs code of its own ({name}); "
+                f"{printable(source)} is a pickle that runs code of its own ({name}); "
                 "in the project it is from, save the weights alone: torch.save(network.state_dict(), FILE)"
             ) from error
         raise ModelError(
-            f"{show(source)} is not a file of weights that torch saved, or is damaged; get it again"
+            f"{printable(source)} is not a file of weights that torch saved, or is damaged; get it again"
         ) from error
 
 
@@ -374,9 +382,9 @@ def _check_unpacked(data: bytes, source: Path) -> None:
             size = sum(entry.file_size for entry in archive.infolist())
     # NotImplementedError is what zipfile raises for an entry of a newer version than it reads.
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise ModelError(f"{show(source)} is a damaged archive; get it again") from error
+        raise ModelError(f"{printable(source)} is a damaged archive; get it again") from error
     if size > _LARGEST:
-        raise ModelError(f"{show(source)} unpacks to more than {_LARGEST >> 20} MiB, which no style has")
+        raise ModelError(f"{printable(source)} unpacks to more than {_LARGEST >> 20} MiB, which no style has")
 
 
 def _weights_in(loaded: Any, source: Path) -> dict[str, Tensor]:
@@ -390,7 +398,7 @@ def _weights_in(loaded: Any, source: Path) -> dict[str, Tensor]:
     found = max(dicts, key=len, default={})
     if not found:
         raise ModelError(
-            f"{show(source)} holds no named weights; save them with torch.save(network.state_dict(), FILE)"
+            f"{printable(source)} holds no named weights; save them with torch.save(network.state_dict(), FILE)"
         )
     prefix = "module." if all(name.startswith("module.") for name in found) else ""  # of several GPUs
     return {name.removeprefix(prefix): value for name, value in found.items()}
@@ -403,14 +411,14 @@ def _read_npz(data: bytes, source: Path) -> dict[str, Tensor]:
             arrays = {name.removesuffix(":0"): archive[name] for name in archive.files}
         return {name: torch.from_numpy(array) for name, array in arrays.items() if not _TRAINING.search(name)}
     except Exception as error:  # zipfile's, zlib's and numpy's
-        raise ModelError(f"{show(source)} is not a readable .npz file of plain arrays; write it again") from error
+        raise ModelError(f"{printable(source)} is not a readable .npz file of plain arrays; write it again") from error
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Tensor], str]:
     """A folder as deeplearn.js dumps a TensorFlow checkpoint: manifest.json with shapes, raw little-endian float32."""
     if not (folder / "manifest.json").exists():
         raise ModelError(
-            f"{show(folder)} has no manifest.json; give a file of weights, or a folder as deeplearn.js dumps it"
+            f"{printable(folder)} has no manifest.json; give a file of weights, or a folder as deeplearn.js dumps it"
         )
     text = _read_bytes(folder / "manifest.json")
     sha = hashlib.sha256(text)
@@ -418,13 +426,15 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Tensor], str]:
     try:
         entries = {str(name): (Path(e["filename"]), tuple(e["shape"])) for name, e in json.loads(text).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{show(folder / 'manifest.json')} is not deeplearn.js's; get it again") from error
+        raise ModelError(f"{printable(folder / 'manifest.json')} is not deeplearn.js's; get it again") from error
     for name, (file, shape) in sorted(entries.items()):
         if file.name != str(file) or file.name in ("", "..") or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise ModelError(f"{show(folder)}: the manifest's entry {show(name)} is none; get it again")
+            raise ModelError(f"{printable(folder)}: the manifest's entry {printable(name)} is none; get it again")
         data = _read_bytes(folder / file)
         if len(data) != 4 * math.prod(shape):
-            raise ModelError(f"{show(folder / file)} has {len(data)} bytes but {shape} needs {4 * math.prod(shape)}")
+            raise ModelError(
+                f"{printable(folder / file)} has {len(data)} bytes but {shape} needs {4 * math.prod(shape)}"
+            )
         sha.update(data)
         if not _TRAINING.search(name):
             tensors[name] = torch.from_numpy(np.frombuffer(data, "<f4").reshape(shape).copy())
@@ -434,12 +444,14 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Tensor], str]:
 def _checked(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
     """Plain tensors of numbers, of a size that can be meant."""
     if not tensors:
-        raise ModelError(f"{show(source)} holds no weights; give a style's")
+        raise ModelError(f"{printable(source)} holds no weights; give a style's")
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not plain or tensor.is_complex():
-            raise ModelError(f"{show(source)}: {show(name)} is no plain tensor; save the network without quantization")
+            raise ModelError(
+                f"{printable(source)}: {printable(name)} is no plain tensor; save the network without quantization"
+            )
     # A tensor may claim more than is stored, by steps of zero.
     if sum(tensor.numel() for tensor in tensors.values()) * 4 > _LARGEST:
-        raise ModelError(f"{show(source)} holds more weights than any style has; give a style's")
+        raise ModelError(f"{printable(source)} holds more weights than any style has; give a style's")
     return {name: tensor.detach() for name, tensor in tensors.items()}

@@ -15,8 +15,8 @@ from PIL import Image
 
 from fastnst.config import ChannelOrder, OnnxOptions, OnnxValues
 from fastnst.errors import FastnstError, ModelError
-from fastnst.files import show
-from fastnst.image import SAMPLE, Array, read_picture, resize, to_array
+from fastnst.files import printable
+from fastnst.image import IMAGENET_MEAN, IMAGENET_STD, SAMPLE, Array, read_picture, resize, to_array
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _SURPLUS = 32  # pixels that a result may be larger
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _PLAUSIBLE = 0.1, 0.02  # at most so far beyond black and white on average, and at least such a deviation
 
-_MEAN, _DEVIATION = np.array([[[0.485]], [[0.456]], [[0.406]]]), np.array([[[0.229]], [[0.224]], [[0.225]]])
+_MEAN, _DEVIATION = (np.array(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 # What RGB 0..1 is subtracted from and then divided by.
 _SCALES: dict[OnnxValues, tuple[Any, Any]] = {
     "1": (0.0, 1.0),
@@ -93,7 +93,9 @@ class Adapter:
         except ModelError:
             raise
         except FastnstError as error:
-            raise ModelError(f"{show(source)} does not paint a test picture ({error}); it may be no style") from error
+            raise ModelError(
+                f"{printable(source)} does not paint a test picture ({error}); it may be no style"
+            ) from error
         log.warning("%s", self.description)
 
     def __call__(self, images: Array) -> Array:
@@ -104,7 +106,9 @@ class Adapter:
         """How the network is used, and how to say otherwise, in a line."""
         convention, shape = self.convention, ", ".join("?" if side is None else str(side) for side in self.takes.shape)
         gives = "" if convention.gives == convention.takes else f" and gives {_CALLED[convention.gives]}"
-        taken = f"{show(self.source)} takes {self.takes.type[7:-1]} ({show(shape)}) {convention.order.upper()} "
+        taken = (
+            f"{printable(self.source)} takes {self.takes.type[7:-1]} ({printable(shape)}) {convention.order.upper()} "
+        )
         way = {"tile": "is cut into overlapping tiles of that size", "resize": "is scaled to that size and back"}
         fixed = "" if self.size == (None, None) else f"; a picture {way[self.options.onnx_fixed]}"
         return (
@@ -145,14 +149,16 @@ class Adapter:
         painted = np.asarray(self.run(np.ascontiguousarray(given)))[:1]
         axes = [axis for axis in (self.axis, 1, 3) if painted.ndim == 4 and painted.shape[axis] == 3]
         if not axes or not len(painted):
-            raise ModelError(f"{show(self.source)} turns a picture into numbers of shape {painted.shape}, not into one")
+            raise ModelError(
+                f"{printable(self.source)} turns a picture into numbers of shape {painted.shape}, not into one"
+            )
         return np.moveaxis(painted.astype(np.float32), axes[0], 1)
 
     def _check_size(self, painted: Array, image: Array) -> None:
         found, needed = painted.shape[2:], image.shape[2:]
         if not all(0 <= a - b < _SURPLUS for a, b in zip(found, needed, strict=True)):
             sizes = f"{needed[1]}x{needed[0]} into one of {found[1]}x{found[0]}"
-            raise ModelError(f"{show(self.source)} turns a picture of {sizes}, which is of another size")
+            raise ModelError(f"{printable(self.source)} turns a picture of {sizes}, which is of another size")
 
     def _guess(self, gives: End, metadata: Mapping[str, str]) -> Convention:
         """What is told by the options or the file, and of the rest what paints a test picture best."""
@@ -180,10 +186,10 @@ class Adapter:
             score = round(score + 0.1 * (convention.takes == convention.gives), 3)
             best = max(best, (plausible, score, convention), key=lambda one: one[:2])
         if not finite:
-            raise ModelError(f"{show(self.source)} paints a test picture without finite values; it may be damaged")
+            raise ModelError(f"{printable(self.source)} paints a test picture without finite values; it may be damaged")
         if not best[0] and not (told.onnx_input and told.onnx_output):
             raise ModelError(
-                f"{show(self.source)} makes no picture of a test picture, in whichever values; "
+                f"{printable(self.source)} makes no picture of a test picture, in whichever values; "
                 "if it is a style, say them with --onnx-input and --onnx-output"
             )
         return best[2]
@@ -264,15 +270,15 @@ def _signature(takes: End, gives: End, source: object) -> tuple[int, tuple[int |
     for end, verb in ((takes, "takes"), (gives, "gives")):
         if end.type not in _TYPES:
             needed = "float, float16 or uint8"
-            raise ModelError(f"{show(source)} {verb} {end.type} but a style {verb} a picture as {needed}")
+            raise ModelError(f"{printable(source)} {verb} {end.type} but a style {verb} a picture as {needed}")
     shape = list(takes.shape)
     axis = next((axis for axis in (1, 3) if len(shape) == 4 and shape[axis] == 3), None)
     if axis is None:
         raise ModelError(
-            f"{show(source)} takes {show(shape)} but a style takes a picture, (N, 3, H, W) or (N, H, W, 3)"
+            f"{printable(source)} takes {printable(shape)} but a style takes a picture, (N, 3, H, W) or (N, H, W, 3)"
         )
     sides = shape[2:] if axis == 1 else shape[1:3]
     height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
     if not all(side is None or side in _SIDES for side in (height, width)):
-        raise ModelError(f"{show(source)} takes pictures of {width}x{height} only, which no style is for")
+        raise ModelError(f"{printable(source)} takes pictures of {width}x{height} only, which no style is for")
     return axis, (height, width)

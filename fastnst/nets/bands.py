@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fastnst.image import Array, Pixels, to_pixels
-from fastnst.nets.spec import FAINT, WINDOW, Layer, NetConfig, Weights, layers
+from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, Weights, layers
 
 DEFAULT_TILE = 256  # a band has about as many pixels as a square of this side; more fit into no cache
 THUMBNAIL = 1024  # longer side of the picture that statistics come from, if not from the whole
@@ -48,7 +48,7 @@ def memory_needed(config: NetConfig, height: int, width: int) -> int:
     """About how many bytes painting a whole picture at once takes: what the largest layer reads and makes, thrice."""
     largest, shape = 0, (3, height, width)
     for layer in layers(config):
-        made = (layer.outputs, layer.height(shape[1]), layer.height(shape[2]))
+        made = (layer.outputs, layer.output_side(shape[1]), layer.output_side(shape[2]))
         largest = max(largest, math.prod(shape) + math.prod(made))
         shape = made
     return 3 * 4 * largest
@@ -62,7 +62,7 @@ class Tiler:
     weights: Weights  # of the norms at least
     convolve: Convolve
 
-    def paint(
+    def stylize(
         self,
         rgb: Pixels,
         tile: int = DEFAULT_TILE,
@@ -105,7 +105,7 @@ class _Pass:
         self.last = plan[-1]
         height, width = self.picture.height, self.picture.width
         for layer in self.down:
-            height, width = layer.height(height), layer.height(width)
+            height, width = layer.output_side(height), layer.output_side(width)
         self.lowest = 4 * self.down[-1].outputs * height * width  # bytes
         self.done, self.total = 0.0, 1.0
 
@@ -126,11 +126,11 @@ class _Pass:
         rows: Rows = self.picture
         block: Rows = rows
         for layer in (*self.down, *self.residual, *self.up):
-            if layer in self.residual and layer.adds is None:
+            if layer in self.residual and layer.skip_weight is None:
                 block = rows
             made = LayerRows(rows, layer, self._convolve)
             made.affine, made.relu = _columns(*self._affine(layer, *moments[str(layer.norm)])), layer.relu
-            rows = made if layer.adds is None else SumRows(block, made, layer.adds)
+            rows = made if layer.skip_weight is None else SumRows(block, made, layer.skip_weight)
         return self._painted(rows)
 
     def _normalized(self, source: "Rows", layer: Layer, keep: bool = False) -> "Rows":
@@ -160,8 +160,8 @@ class _Pass:
             rows = self._measured(LayerRows(OverwrittenRows(rows), second, self._convolve), StoredRows(between))
             for a, b in self._bands(rows):
                 block = total.values[:, a:b]
-                if second.adds != 1:
-                    block *= np.float32(second.adds or 0)
+                if second.skip_weight != 1:
+                    block *= np.float32(second.skip_weight or 0)
                 block += rows.activated(a, b)
         return total
 
@@ -217,7 +217,7 @@ class _Pass:
 
     def _convolve(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
         made = self.tiler.convolve(layer, rows, affine, relu)
-        self.done += layer.inputs * layer.size**2 * made.size
+        self.done += layer.inputs * layer.applied**2 * made.size
         if self.on_progress is not None:
             self.on_progress(min(1.0, self.done / self.total))
         return made
@@ -229,12 +229,12 @@ class _Pass:
         for part in (self.down, self.residual, [*self.up, self.last]):
             shapes = []
             for layer in part:
-                shape = (layer.outputs, layer.height(shape[1]), layer.height(shape[2]))
+                shape = (layer.outputs, layer.output_side(shape[1]), layer.output_side(shape[2]))
                 shapes.append(shape)
             kept = [self._kept(one) is not None or part is self.residual for one in shapes[:-1]] + [True]
             for index, layer in enumerate(part):
                 again = times or kept[index:].index(True) + 1
-                work += again * layer.inputs * layer.size**2 * math.prod(shapes[index])
+                work += again * layer.inputs * layer.applied**2 * math.prod(shapes[index])
         return work
 
 
@@ -327,12 +327,12 @@ class PictureRows(ComputedRows):
     def compute(self, a: int, b: int) -> Array:
         values = self.rgb[a:b].astype(np.float32) / np.float32(255)
         if self.config.even_out:
-            values += np.clip(self._means(a, b) - values, -FAINT, FAINT)
+            values += np.clip(self._means(a, b) - values, -DEBAND_CONTRAST, DEBAND_CONTRAST)
         return values.transpose(2, 0, 1) - np.float32(self.config.center)
 
     def _means(self, a: int, b: int) -> Array:
         """Means around each value of rows a to b, of what there is of the window within the picture, (h, W, 3) 0..1."""
-        margin = WINDOW // 2
+        margin = DEBAND_WINDOW // 2
         above, below = max(0, margin - a), max(0, b + margin - self.height)
         around = np.pad(self.rgb[max(0, a - margin) : b + margin], ((above, below), (margin, margin), (0, 0)))
         # In whole numbers: no rounding, and adding is all it takes.
@@ -415,7 +415,7 @@ class LayerRows(ComputedRows):
     """What a layer makes of other rows, before its norm."""
 
     def __init__(self, source: Rows, layer: Layer, convolve: Convolve) -> None:
-        super().__init__(layer.outputs, layer.height(source.height), layer.height(source.width))
+        super().__init__(layer.outputs, layer.output_side(source.height), layer.output_side(source.width))
         self.source, self.layer, self.convolve = source, layer, convolve
 
     def compute(self, a: int, b: int) -> Array:
@@ -425,7 +425,7 @@ class LayerRows(ComputedRows):
         first, last = (a, b) if layer.upsample is None else ((a + shift) // 2, (b + shift + 1) // 2)
         before, _ = layer.pads
         top = first * layer.stride - before
-        made = self.convolve(layer, *self._rows(top, (last - 1) * layer.stride - before + layer.size))
+        made = self.convolve(layer, *self._rows(top, (last - 1) * layer.stride - before + layer.applied))
         if layer.upsample is None:
             return made
         start = a + shift - 2 * first
@@ -491,12 +491,12 @@ def _window_sums(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
         return given[start : start + size] if axis == 0 else given[:, start : start + size]
 
     sums, width = values, 1
-    while 2 * width <= WINDOW:
+    while 2 * width <= DEBAND_WINDOW:
         size = sums.shape[axis] - width
         sums, width = part(sums, 0, size) + part(sums, width, size), 2 * width
-    size = values.shape[axis] - WINDOW + 1
+    size = values.shape[axis] - DEBAND_WINDOW + 1
     total = part(sums, 0, size)
-    for start in range(width, WINDOW):
+    for start in range(width, DEBAND_WINDOW):
         total = total + part(values, start, size)
     return total
 
@@ -504,5 +504,5 @@ def _window_sums(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
 def _window_counts(size: int) -> Array:
     """How much of the window around each place lies within 0 to size."""
     places = np.arange(size)
-    counts = np.minimum(places + WINDOW // 2 + 1, size) - np.maximum(places - WINDOW // 2, 0)
+    counts = np.minimum(places + DEBAND_WINDOW // 2 + 1, size) - np.maximum(places - DEBAND_WINDOW // 2, 0)
     return counts.astype(np.float32)

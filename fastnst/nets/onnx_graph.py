@@ -7,7 +7,7 @@ import numpy as np
 
 from fastnst.errors import UsageError
 from fastnst.nets.onnx_proto import OnnxGraph, read_tensors
-from fastnst.nets.spec import FAINT, WINDOW, Layer, NetConfig, Weights, fold, layers
+from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, Weights, fold, layers
 
 FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
@@ -48,7 +48,7 @@ def build(
     allowed = ["pixels"]
     if paint.upsample is None and plan and plan[-1].upsample:
         allowed.append("blocks")
-        if paint.kernel % 4 == 1 and paint.kernel > 1 and not plan[-1].shifted:
+        if paint.learned % 4 == 1 and paint.learned > 1 and not plan[-1].shifted:
             allowed.append("phases")
     chosen: str = last or allowed[-1]
     if chosen not in allowed:
@@ -60,7 +60,7 @@ def build(
         pixels = layer is not plan[-1] or chosen != "phases"
         y = convolve(graph, layer, border(graph, layer, x), kernel(graph, layer, weights), pixels=pixels)
         y = normalize(graph, layer.norm or "", y, weights, config.epsilon, pixels=pixels)
-        if layer.adds is not None:
+        if layer.skip_weight is not None:
             y = add_skip(graph, layer, before, y)
         x = graph.add("Relu", y) if layer.relu else y
     x = {"phases": paint_phases, "blocks": paint_blocks, "pixels": paint_pixels}[chosen](graph, paint, weights, x)
@@ -89,7 +89,7 @@ def weight_shapes(config: NetConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a network's learned weights, those of a checkpoint."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(config):
-        shapes[layer.weight] = (layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+        shapes[layer.weight] = (layer.outputs, layer.inputs, layer.learned, layer.learned)
         if layer.bias:
             shapes[layer.bias] = (layer.outputs,)
         if layer.norm:
@@ -127,8 +127,8 @@ def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = F
     weight = learned(graph, layer.weight, weights)
     if layer.upsample is None and not blocks:
         return weight
-    size = layer.kernel + 1 if blocks else layer.size
-    matrix = graph.constant(shifts(layer.kernel) if blocks else layer.matrix)
+    size = layer.learned + 1 if blocks else layer.applied
+    matrix = graph.constant(shifts(layer.learned) if blocks else layer.matrix)
     weight = graph.add("Cast", weight, to=FLOAT32) if graph.half else weight
     folded = graph.add("Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad")
     folded = graph.add("Cast", folded, to=FLOAT16) if graph.half else folded
@@ -137,7 +137,7 @@ def kernel(graph: OnnxGraph, layer: Layer, weights: Weights, *, blocks: bool = F
 
 
 def shifts(kernel: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(2, kernel + 1, kernel): how a kernel becomes those of two neighbouring pixels, along an axis."""
+    """(2, kernel + 1, kernel): how a kernel becomes those of two neighboring pixels, along an axis."""
     phase, place, tap = np.ogrid[:2, : kernel + 1, :kernel]
     return np.asarray(place == phase + tap, np.float32)
 
@@ -150,19 +150,19 @@ def begin(graph: OnnxGraph, config: NetConfig, image: str, size: str) -> str:
             "Pad", image, graph.add("Concat", graph.constant(np.zeros(6, np.int64)), surplus, axis=0), mode="reflect"
         )
     if config.even_out:
-        image = even_out(graph, image)
+        image = deband(graph, image)
     if config.padding == "same" and config.center:
         image = graph.add("Sub", image, graph.constant(np.float32(config.center)))
-    # Elsewhere the first norm subtracts the centre again, whatever it is.
+    # Elsewhere the first norm subtracts the center again, whatever it is.
     return image
 
 
-def even_out(graph: OnnxGraph, image: str) -> str:
-    """Each value up to two grey levels towards the mean around it."""
-    half = WINDOW // 2
-    rows = graph.add("AveragePool", image, kernel_shape=[1, WINDOW], pads=[0, half, 0, half])
-    mean = graph.add("AveragePool", rows, kernel_shape=[WINDOW, 1], pads=[half, 0, half, 0])
-    faint = np.float32(FAINT)
+def deband(graph: OnnxGraph, image: str) -> str:
+    """Each value up to two gray levels towards the mean around it."""
+    half = DEBAND_WINDOW // 2
+    rows = graph.add("AveragePool", image, kernel_shape=[1, DEBAND_WINDOW], pads=[0, half, 0, half])
+    mean = graph.add("AveragePool", rows, kernel_shape=[DEBAND_WINDOW, 1], pads=[half, 0, half, 0])
+    faint = np.float32(DEBAND_CONTRAST)
     limited = graph.add("Clip", graph.add("Sub", mean, image), graph.constant(-faint), graph.constant(faint))
     return graph.add("Add", image, limited)
 
@@ -183,7 +183,7 @@ def border(graph: OnnxGraph, layer: Layer, x: str, *, rows: bool = True) -> str:
 def convolve(
     graph: OnnxGraph, layer: Layer, x: str, weight: str, bias: str = "", *, crop: bool = True, pixels: bool = True
 ) -> str:
-    """A layer's convolution of what `border` made: (N, i, ...) -> (N, o, H, W) as `Layer.height` says.
+    """A layer's convolution of what `border` made: (N, i, ...) -> (N, o, H, W) as `Layer.output_side` says.
 
     Without `crop`, shifted blocks keep the row and column before and behind that they have in surplus; without `pixels`
     the four of each 2x2 block stay channels of their own, (N, 4o, H / 2, W / 2).
@@ -216,8 +216,8 @@ def normalize(graph: OnnxGraph, norm: str, x: str, weights: Weights, epsilon: fl
 
 def add_skip(graph: OnnxGraph, layer: Layer, x: str, y: str) -> str:
     """A residual block's input, weighted, and what it makes of it."""
-    if layer.adds != 1:
-        x = graph.add("Mul", x, graph.constant((np.float16 if graph.half else np.float32)(layer.adds or 0)))
+    if layer.skip_weight != 1:
+        x = graph.add("Mul", x, graph.constant((np.float16 if graph.half else np.float32)(layer.skip_weight or 0)))
     return graph.add("Add", x, y)
 
 
@@ -243,7 +243,7 @@ def paint_phases(graph: OnnxGraph, layer: Layer, weights: Weights, x: str) -> st
     """
     bias = _four_times(graph, learned(graph, layer.bias or "", weights))
     weight = kernel(graph, layer, weights, blocks=True)  # of pixels
-    side, reach = (layer.kernel + 1) // 2, layer.kernel // 2
+    side, reach = (layer.learned + 1) // 2, layer.learned // 2
     split = graph.constant(np.array([12, layer.inputs, side, 2, side, 2]))
     folded = graph.add("Transpose", graph.add("Reshape", weight, split), perm=[0, 1, 3, 5, 2, 4])
     folded = graph.add("Reshape", folded, graph.constant(np.array([12, 4 * layer.inputs, side, side])))
@@ -299,10 +299,10 @@ def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> 
         x = graph.add("Add", graph.add("Mul", x, scale), shift)
     if relu:
         x = graph.add("Relu", x)
-    folded, stride, pads = layer.folded(weights[layer.weight]), layer.stride, [0] * 4
+    folded, stride, pads = layer.subpixel_kernel(weights[layer.weight]), layer.stride, [0] * 4
     blocks = layer.outputs == 3 and layer.upsample is None and stride == 1
     if blocks:  # see paint_blocks; a row and a column more, so that an odd number of them has its last block
-        folded, stride, pads = fold(folded, shifts(layer.kernel)), 2, [0, 0, 1, 1]
+        folded, stride, pads = fold(folded, shifts(layer.learned)), 2, [0, 0, 1, 1]
     bias = ""
     if layer.bias:
         bias = graph.constant(np.repeat(weights[layer.bias], len(folded) // layer.outputs))
@@ -313,7 +313,7 @@ def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> 
     if layer.upsample or blocks:
         made = graph.add("DepthToSpace", made, name="pixels" if blocks else "made", blocksize=2, mode="CRD")
     if blocks:
-        size = graph.add("Sub", graph.add("Shape", x, start=2), graph.constant(np.array([layer.kernel - 1] * 2)))
+        size = graph.add("Sub", graph.add("Shape", x, start=2), graph.constant(np.array([layer.learned - 1] * 2)))
         zeros, axes = graph.constant(np.array([0, 0])), graph.constant(np.array([2, 3]))
         made = graph.add("Slice", made, zeros, size, axes, name="made")
     graph.output(made, np.float32, (1, layer.outputs, "h", "w"))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnst.errors import ModelError, UnsafeModelError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.image import open_regular
 
 LARGEST = 64 << 20  # bytes; a float32 `base` network has 7 MB
@@ -77,7 +77,7 @@ def read_onnx(path: Path) -> tuple[bytes, OnnxFile]:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ModelError(
-            f"{show(path)} has more than {LARGEST >> 20} MiB, which no style has; give a style's ONNX file"
+            f"{printable(path)} has more than {LARGEST >> 20} MiB, which no style has; give a style's ONNX file"
         )
     return data, check_onnx(data, path)
 
@@ -88,14 +88,14 @@ def check_onnx(data: bytes, path: Path) -> OnnxFile:
     try:
         _walk(memoryview(data), "model", found, 0)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise ModelError(f"{show(path)} is not a readable ONNX file ({error}); export the style again") from error
+        raise ModelError(f"{printable(path)} is not a readable ONNX file ({error}); export the style again") from error
     if not found.nodes:
-        raise ModelError(f"{show(path)} is not an ONNX file with a network in it; export the style again")
+        raise ModelError(f"{printable(path)} is not an ONNX file with a network in it; export the style again")
     if found.external:
-        raise UnsafeModelError(f"{show(path)} keeps weights in other files; export it again as one file")
+        raise UnsafeModelError(f"{printable(path)} keeps weights in other files; export it again as one file")
     if foreign := found.domains - {"", "ai.onnx"}:
         raise UnsafeModelError(
-            f"{show(path)} needs operators of {', '.join(map(repr, sorted(foreign)))}; use a plain ONNX file"
+            f"{printable(path)} needs operators of {', '.join(map(repr, sorted(foreign)))}; use a plain ONNX file"
         )
     return found
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnst.errors import UsageError
+from fastnst.image import SMALLEST
 
-SMALLEST = 16  # pixels a side; below that reflection and instance statistics have nothing to work with
-FAINT = 2 / 255  # contrast that is evened out before anything else
-WINDOW = 17  # pixels over which
+DEBAND_CONTRAST = 2 / 255  # steps in flat areas up to this are smoothed before anything else
+DEBAND_WINDOW = 17  # pixels, over which
 
 Upsampling = Literal["bilinear", "nearest", "transposed"]
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -36,7 +36,7 @@ class NetConfig:
     gain: float = 0.25  # before the final tanh
     upsample: Upsampling = "bilinear"
     padding: Literal["reflect", "same"] = "reflect"  # same: zeros as TensorFlow puts them, sizes padded to a multiple
-    even_out: bool = True  # whether what is fainter than two grey levels is evened out first
+    even_out: bool = True  # whether what is fainter than two gray levels is debanded first; a word of files
     center: float = 0.5  # subtracted from the image
     epsilon: float = 1e-5  # of instance normalization
     skip: float = 1.0  # weight of a residual block's input in its output
@@ -82,20 +82,20 @@ class Layer:
     """One convolution of a network and what follows it.
 
     It is always a plain convolution with edges repeated, reflected or zero, over which `pads` says how far it sees
-    beyond the picture. One that upsamples computes the four pixels of each 2x2 block as channels (`folded`), at the
+    beyond the picture. One that upsamples computes the four pixels of each 2x2 block as channels, at the
     lower resolution; where `shifted`, a block is the second pixel of one pair and the first of the next.
     """
 
     name: str
     inputs: int
     outputs: int
-    kernel: int  # of the weights as they are learned
+    learned: int  # side of the kernel of the weights
     stride: int = 1
     upsample: Upsampling | None = None
     same: bool = False  # zeros as TensorFlow puts them
     relu: bool = True
     norm: str | None = None  # name of its normalization's scale and shift
-    adds: float | None = None  # weight of the residual block's input that is added
+    skip_weight: float | None = None  # weight of the residual block's input that is added
     biased: bool = False
 
     @property
@@ -116,38 +116,38 @@ class Layer:
 
     @property
     def shifted(self) -> bool:
-        return self.upsample is not None and _folding(self.kernel, self.upsample, self.same)[2]
+        return self.upsample is not None and _folding(self.learned, self.upsample, self.same)[2]
 
     @property
-    def size(self) -> int:
+    def applied(self) -> int:
         """Side of the kernel that is applied."""
-        return self.kernel if self.upsample is None else self.matrix.shape[1]
+        return self.learned if self.upsample is None else self.matrix.shape[1]
 
     @property
     def pads(self) -> tuple[int, int]:
         """Rows it needs before and behind the picture; the same for columns."""
         if self.upsample is not None:
-            _, before, shifted = _folding(self.kernel, self.upsample, self.same)
-            return before, self.size - 1 - before + shifted
+            _, before, shifted = _folding(self.learned, self.upsample, self.same)
+            return before, self.applied - 1 - before + shifted
         if self.same and self.stride == 2:
-            return (self.kernel - 1) // 2 - (self.kernel % 2), self.kernel // 2  # of an even size
-        return self.kernel // 2, self.kernel // 2
+            return (self.learned - 1) // 2 - (self.learned % 2), self.learned // 2  # of an even size
+        return self.learned // 2, self.learned // 2
 
     @property
     def matrix(self) -> npt.NDArray[np.float32]:
-        """(2, size, kernel): how the learned kernel becomes those of the first and second pixel of a block, an axis."""
+        """(2, applied, learned): an axis of the learned kernel as those of the first and second pixel of a block."""
         assert self.upsample is not None
-        return _folding(self.kernel, self.upsample, self.same)[0]
+        return _folding(self.learned, self.upsample, self.same)[0]
 
-    def folded(self, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Weights (o, i, kernel, kernel) as they are applied: (o or 4o, i, size, size), blocks as in pixel shuffle."""
+    def subpixel_kernel(self, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Learned weights (o, i, k, k) as applied: (o or 4o, i, applied, applied), blocks as in pixel shuffle."""
         return weight if self.upsample is None else fold(weight, self.matrix)
 
-    def height(self, height: int) -> int:
+    def output_side(self, side: int) -> int:
         """Rows, or columns, of its output for so many of its input."""
         if self.upsample is not None:
-            return 2 * height
-        return (height + sum(self.pads) - self.kernel) // self.stride + 1
+            return 2 * side
+        return (side + sum(self.pads) - self.learned) // self.stride + 1
 
 
 def layers(config: NetConfig) -> Iterator[Layer]:
@@ -164,7 +164,7 @@ def layers(config: NetConfig) -> Iterator[Layer]:
         yield layer(f"down.{index}", a, b, 3, stride=2)
     for index in range(config.blocks):
         yield layer(f"residual.{index}.first", widths[-1], widths[-1], 3)
-        yield layer(f"residual.{index}.second", widths[-1], widths[-1], 3, relu=False, adds=config.skip)
+        yield layer(f"residual.{index}.second", widths[-1], widths[-1], 3, relu=False, skip_weight=config.skip)
     for index, (a, b) in enumerate(reversed(steps)):
         yield layer(f"up.{index}", b, a, 3, upsample=config.upsample)
     yield Layer(
@@ -208,7 +208,7 @@ def _folding(kernel: int, upsample: Upsampling, same: bool) -> tuple[npt.NDArray
     if upsample == "bilinear":
         rows = np.pad(taps, ((2, 2), (0, 0)))
         taps = (rows[2:] + 2 * rows[1:-1] + rows[:-2]) / 4
-    # After nearest upsampling, neighbouring weights meet the same value and can be summed. An odd margin pairs the
+    # After nearest upsampling, neighboring weights meet the same value and can be summed. An odd margin pairs the
     # second pixel of a block with the first of the next one, which takes a smaller kernel.
     margin = len(taps) // 2
     shifted = margin % 2 == 1

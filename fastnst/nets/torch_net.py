@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.errors import InputError
-from fastnst.nets.spec import FAINT, SMALLEST, WINDOW, Layer, NetConfig, layers
+from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, layers
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -34,8 +33,8 @@ class _Normalized(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         n, c, h, w = x.shape
         x = x.contiguous(memory_format=torch.channels_last)
-        y, mean, deviation = torch.native_group_norm(x, weight, bias, n, c, h * w, c, eps)
-        ctx.save_for_backward(x, weight, mean, deviation)
+        y, mean, inverse = torch.native_group_norm(x, weight, bias, n, c, h * w, c, eps)
+        ctx.save_for_backward(x, weight, mean, inverse)
         return y
 
     @staticmethod
@@ -69,7 +68,7 @@ class Convolution(nn.Conv2d):
     """Convolution that keeps the size, (N, i, H, W) -> (N, o, ceil(H / stride), ceil(W / stride)), edges reflected."""
 
     def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.inputs, layer.outputs, layer.kernel, layer.stride, bias=layer.bias is not None)
+        super().__init__(layer.inputs, layer.outputs, layer.learned, layer.stride, bias=layer.bias is not None)
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ class UpConvolution(nn.Conv2d):
     matrix: Tensor
 
     def __init__(self, layer: Layer) -> None:
-        super().__init__(layer.inputs, layer.outputs, layer.kernel, bias=layer.bias is not None)
+        super().__init__(layer.inputs, layer.outputs, layer.learned, bias=layer.bias is not None)
         self.layer = layer
         self.register_buffer("matrix", torch.from_numpy(layer.matrix), persistent=False)
 
@@ -101,7 +100,7 @@ class UpConvolution(nn.Conv2d):
 
 
 def _block_kernels(weight: Tensor, matrix: Tensor) -> Tensor:
-    """(o, i, k, k) -> (4o, i, size, size), in the order of pixel_shuffle; see `Layer.folded`."""
+    """(o, i, k, k) -> (4o, i, size, size), in the order of pixel_shuffle; see `Layer.subpixel_kernel`."""
     blocks = torch.einsum("yab,oibc,xdc->oyxiad", matrix, weight, matrix)
     return blocks.flatten(0, 2)
 
@@ -134,7 +133,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvNorm(first, epsilon)
         self.second = ConvNorm(second, epsilon)
-        self.skip = second.adds or 0.0
+        self.skip = second.skip_weight or 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.second(self.first(x))
@@ -175,7 +174,7 @@ class TransformerNet(nn.Module):
         if self.config.padding == "same":
             surplus = [-width % self.config.factor, -height % self.config.factor]
             content = F.pad(content, [0, surplus[0], 0, surplus[1]], mode="reflect")
-        x = even_out(content) if self.config.even_out else content
+        x = deband(content) if self.config.even_out else content
         x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
         x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
@@ -185,25 +184,17 @@ class TransformerNet(nn.Module):
         stylized: Tensor = x[..., :height, :width].float()  # (N, 3, H, W)
         if self.config.output == "linear":
             return stylized
-        # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle grey.
+        # Differs from Johnson et al. 2016: tanh reaches 0.59 instead of 150 / 255 to either side of middle gray.
         stylized = self.config.middle + self.config.reach * (self.config.gain * stylized).tanh()
         return stylized
 
 
-def even_out(image: Tensor) -> Tensor:
-    """Move each value up to two grey levels towards the mean around it: (N, C, H, W) -> the same.
+def deband(image: Tensor) -> Tensor:
+    """Move each value up to two gray levels towards the mean around it: (N, C, H, W) -> the same.
 
     No eye sees that, but a flat sky loses the steps of 8 bits and the blocks of JPEG, which instance normalization
     raises to stripes and tiles.
     """
-    rows = F.avg_pool2d(image, (1, WINDOW), stride=1, padding=(0, WINDOW // 2), count_include_pad=False)
-    mean = F.avg_pool2d(rows, (WINDOW, 1), stride=1, padding=(WINDOW // 2, 0), count_include_pad=False)
-    return image + (mean - image).clamp(-FAINT, FAINT)
-
-
-def check_size(height: int, width: int, name: str = "image") -> None:
-    """InputError if an image is too small for the networks."""
-    if min(height, width) < SMALLEST:
-        raise InputError(
-            f"{name} is {width}x{height} pixels but at least {SMALLEST}x{SMALLEST} are needed; enlarge it first"
-        )
+    rows = F.avg_pool2d(image, (1, DEBAND_WINDOW), stride=1, padding=(0, DEBAND_WINDOW // 2), count_include_pad=False)
+    mean = F.avg_pool2d(rows, (DEBAND_WINDOW, 1), stride=1, padding=(DEBAND_WINDOW // 2, 0), count_include_pad=False)
+    return image + (mean - image).clamp(-DEBAND_CONTRAST, DEBAND_CONTRAST)

@@ -19,7 +19,7 @@ from fastnst.compose import keep_histogram_colors, keep_luma_colors, read_mask, 
 from fastnst.config import DescentOptions, OptimizeConfig, layer_weights
 from fastnst.device import pick_precision, torch_device
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
-from fastnst.files import check_output, show
+from fastnst.files import check_output, printable
 from fastnst.image import (
     Picture,
     Pixels,
@@ -101,11 +101,11 @@ def pairs(config: OptimizeConfig) -> list[OptimizeConfig]:
     """
     folder = config.pairs or Path()
     if not folder.is_dir():
-        raise InputError(f"{show(folder)} is not a folder; give one with content_* and style_* pictures")
+        raise InputError(f"{printable(folder)} is not a folder; give one with content_* and style_* pictures")
     contents, styles = (sorted(folder.glob(f"{kind}_*")) for kind in ("content", "style"))
     if not contents or not styles:
         raise InputError(
-            f"{show(folder)} has {len(contents)} pictures named content_* and {len(styles)} named style_*; "
+            f"{printable(folder)} has {len(contents)} pictures named content_* and {len(styles)} named style_*; "
             "at least one of each is needed"
         )
     return [
@@ -129,7 +129,7 @@ def check_outputs(output: Path, options: DescentOptions) -> None:
     if options.animation is not None:
         check_animation(options.animation)
         if options.animation == output:
-            raise UsageError(f"--animation and --output are both {show(output)}; give two names")
+            raise UsageError(f"--animation and --output are both {printable(output)}; give two names")
         check_output(options.animation, overwrite=options.overwrite)
 
 
@@ -153,7 +153,8 @@ def follow(
         for report, pixels in steps:
             if not math.isfinite(report.total):
                 problem = DivergedError(
-                    f"the loss is not finite at iteration {report.step}; the last good picture is in {show(output)}; "
+                    f"the loss is not finite at iteration {report.step}; the last good picture is in "
+                    f"{printable(output)}; "
                     "use --precision fp32, or --optimizer adam with a lower --learning-rate"
                 )
                 picture = pixels if picture is None else picture  # the start, of which only the loss is no good
@@ -180,7 +181,9 @@ def follow(
         if problem is not None:
             raise problem
         if received:
-            raise Interrupted(f"stopped after iteration {report.step}; what was done is in {show(output)}", received[0])
+            raise Interrupted(
+                f"stopped after iteration {report.step}; what was done is in {printable(output)}", received[0]
+            )
     return output
 
 
@@ -296,7 +299,7 @@ def _start(config: OptimizeConfig, content: Picture, style: Picture) -> Tensor:
     if config.start == "white":
         return torch.ones(1, 3, *content.size)
     if config.start != "style" and not os.path.lexists(config.start):
-        raise UsageError(f"--start is {show(config.start)} but must be content, noise, white, style or a picture")
+        raise UsageError(f"--start is {printable(config.start)} but must be content, noise, white, style or a picture")
     return as_tensor(resize(style if config.start == "style" else read_picture(Path(config.start)), *content.size))
 
 

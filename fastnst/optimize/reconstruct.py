@@ -9,7 +9,7 @@ import numpy as np
 from fastnst.config import ReconstructConfig, layer_weights
 from fastnst.device import torch_device
 from fastnst.errors import Interrupted
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.image import Picture, read_picture, shrink, write_picture
 from fastnst.interrupt import caught_signals
 from fastnst.losses import LossWeights, PerceptualLoss
@@ -49,8 +49,8 @@ def reconstruct(config: ReconstructConfig, on_step: OnStep | None = None) -> Pat
     if not (config.layer or config.style_layers):
         return _sheet(config, picture, on_step)
     steps = _descend(config, picture, layer_weights(config.layer), layer_weights(config.style_layers))
-    heard = None if on_step is None else partial(on_step, 0)
-    return follow(steps, Picture, config, config.output, config.log_folder, heard)
+    callback = None if on_step is None else partial(on_step, 0)
+    return follow(steps, Picture, config, config.output, config.log_folder, callback)
 
 
 def _sheet(config: ReconstructConfig, picture: Picture, on_step: OnStep | None) -> Path:
@@ -63,15 +63,15 @@ def _sheet(config: ReconstructConfig, picture: Picture, on_step: OnStep | None) 
     with caught_signals() as received:
         for number, (label, content_layers, style_layers) in enumerate(wanted):
             steps = _descend(config, picture, content_layers, style_layers)
-            heard = None if on_step is None else partial(on_step, number)
-            found.append((label, last_of(steps, heard, received)))
+            callback = None if on_step is None else partial(on_step, number)
+            found.append((label, last_of(steps, callback, received)))
             if received:
                 break
         found += [(label, white) for label, _, _ in wanted[len(found) :]]
         tiles = [("the picture", Picture(picture.rgb)), *found[: len(DEPTHS)], ("", white), *found[len(DEPTHS) :]]
         write_picture(arrange(tiles, columns=len(DEPTHS) + 1), config.output)
         if received:
-            raise Interrupted(f"stopped; the pictures that were done are in {show(config.output)}", received[0])
+            raise Interrupted(f"stopped; the pictures that were done are in {printable(config.output)}", received[0])
     return config.output
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import OptimizeConfig, TradeoffConfig
 from fastnst.errors import Interrupted
-from fastnst.files import check_output, show
+from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, write_picture
 from fastnst.interrupt import caught_signals
 from fastnst.optimize.gatys import OptimizeReport, last_of, paint
@@ -21,7 +21,7 @@ OnStep = Callable[[int, OptimizeReport], None]
 
 
 def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
-    """Paint the content at each ratio and depth, by optimization, or in each network; write a labelled sheet.
+    """Paint the content at each ratio and depth, by optimization, or in each network; write a labeled sheet.
 
     Labels are the number of style layers, or the network's name, and the content weight over the style weight.
     `on_step` sees the number of the picture and each iteration.
@@ -45,12 +45,12 @@ def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
         for number, (depth, ratio) in enumerate(product(config.depths, config.ratios)):
             picture = white
             if not received:
-                heard = None if on_step is None else partial(on_step, number)
-                picture = last_of(paint(_run(config, depth, ratio), content), heard, received)
+                callback = None if on_step is None else partial(on_step, number)
+                picture = last_of(paint(_run(config, depth, ratio), content), callback, received)
             tiles.append((f"{depth} layer{'s' * (depth != 1)}, {ratio:g}", picture))
         write_picture(arrange(tiles, columns=columns), config.output)
         if received:
-            raise Interrupted(f"stopped; the pictures that were done are in {show(config.output)}", received[0])
+            raise Interrupted(f"stopped; the pictures that were done are in {printable(config.output)}", received[0])
     return config.output
 
 
@@ -61,13 +61,13 @@ def _run(config: TradeoffConfig, depth: int, ratio: float) -> OptimizeConfig:
 
 
 def _by_networks(config: TradeoffConfig, content: Picture) -> list[tuple[str, Picture]]:
-    """Labelled with their ratios, the largest first."""
+    """Labeled with their ratios, the largest first."""
     found = []
     for path in config.networks:
         weights = load_checkpoint(path)[1].weights
         content_weight, style_weight = (float(weights.get(name, 0)) for name in ("content", "style"))
         ratio = content_weight / style_weight if style_weight else float("inf")
-        painting = Stylizer.open(path, engine="torch", device=config.device).paint(content)
+        painting = Stylizer.open(path, engine="torch", device=config.device).stylize_picture(content)
         found.append((ratio, f"{path.stem}, {ratio:.3g}", painting))
     return [(label, painting) for _, label, painting in sorted(found, key=lambda one: -one[0])]
 

@@ -32,7 +32,7 @@ from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.device import keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import DivergedError, Interrupted, ModelError, OutputError, UnavailableError, UsageError
-from fastnst.files import check_output, remove_leftovers, show, write_bytes
+from fastnst.files import check_output, printable, remove_leftovers, write_bytes
 from fastnst.image import Picture, read_style, scale_longer, to_array
 from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, is_out_of_memory, only_run, reason_name
 from fastnst.logs import RunLogs, StepReport, shows_preview
@@ -96,8 +96,8 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
         stack.enter_context(ranks.connected(device))
         if ranks.first:
             output, logs = config.output, config.log_folder
-            stack.enter_context(only_run(output.with_name(f".{output.name}.lock"), show(output)))
-            stack.enter_context(only_run(logs / ".lock", show(logs)))
+            stack.enter_context(only_run(output.with_name(f".{output.name}.lock"), printable(output)))
+            stack.enter_context(only_run(logs / ".lock", printable(logs)))
             _check_outputs(config)
             for folder in (output.parent, logs, logs / "previews"):
                 remove_leftovers(folder)
@@ -436,7 +436,7 @@ class TrainingRun:
         found = self._newest_state() if self.ranks.first else None
         data = self.ranks.share(state_to_bytes(found[1]) if found else b"")  # other ranks may not see the file
         if not data:
-            log.warning("nothing to resume at %s; training starts from the beginning", show(path))
+            log.warning("nothing to resume at %s; training starts from the beginning", printable(path))
             return 0
         state = state_from_bytes(data, path)
         self._check_state(state)
@@ -474,7 +474,9 @@ class TrainingRun:
                 "start torchrun with as many, or use --overwrite to start again"
             )
         if values["painting"] != self.painting:
-            raise UsageError(f"{show(self.config.style)} is not the painting of the interrupted run; give that one")
+            raise UsageError(
+                f"{printable(self.config.style)} is not the painting of the interrupted run; give that one"
+            )
         step, steps = int(values["step"]), self.config.steps
         if step > steps:
             raise UsageError(f"--steps is {steps} but the interrupted run has done {step} already; give at least that")
@@ -558,7 +560,7 @@ def _check_outputs(config: TrainConfig) -> None:
     interrupted = any(path.exists() for path in _states(config))
     if interrupted and not (config.resume or config.overwrite):
         raise OutputError(
-            f"a run of {show(config.output)} is there already; --resume continues it, --overwrite starts again"
+            f"a run of {printable(config.output)} is there already; --resume continues it, --overwrite starts again"
         )
     check_output(config.output, overwrite=config.overwrite or (config.resume and interrupted))
 
@@ -593,10 +595,10 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
 def _report_unusable(photographs: Photographs) -> None:
     if not (bad := photographs.unusable):
         return
-    named = ", ".join(f"{show(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
+    named = ", ".join(f"{printable(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
     log.warning(
         "%d of the %d files in %s are unusable and left out: %s%s",
-        *(len(bad), len(bad) + len(photographs.files) + len(photographs.held_out), show(photographs.folder)),
+        *(len(bad), len(bad) + len(photographs.files) + len(photographs.held_out), printable(photographs.folder)),
         *(named, ", ... (all in bad_images.txt)" if len(bad) > 3 else ""),
     )
 
@@ -609,7 +611,7 @@ def _give_up(problem: NotFinite, config: TrainConfig, ranks: Ranks) -> NoReturn:
         except OutputError as error:
             log.warning("%s", error)
     raise DivergedError(
-        f"{problem} (details in {show(path)}), and going back {ROLLBACKS} times did not help; "
+        f"{problem} (details in {printable(path)}), and going back {ROLLBACKS} times did not help; "
         "the last good checkpoint, if any, stays: lower --learning-rate, or use --precision fp32"
     )
 

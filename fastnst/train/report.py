@@ -16,7 +16,7 @@ from fastnst.config import TrainConfig
 from fastnst.device import torch_device
 from fastnst.errors import FastnstError
 from fastnst.evaluate import NUMBERS, LossSettings, PhotoScore, mean, measure, open_loss, read_photo
-from fastnst.files import show, write_bytes
+from fastnst.files import printable, write_bytes
 from fastnst.image import Array, Picture, encode_picture, read_picture, shrink
 from fastnst.logs import Preview, StepReport, find_previews, read_metrics
 from fastnst.losses import DEFAULT_WEIGHTS
@@ -82,7 +82,7 @@ def leave_report(config: TrainConfig, ended: str = "") -> None:
         write_report(config, ended)
     except Exception as error:  # whatever it is, the run is done and its checkpoint written
         where = log.isEnabledFor(logging.INFO)
-        log.warning("no report was written to %s: %s", show(config.log_folder), show(error), exc_info=where)
+        log.warning("no report was written to %s: %s", printable(config.log_folder), printable(error), exc_info=where)
 
 
 def write_report(config: TrainConfig, ended: str = "") -> Path:
@@ -243,7 +243,9 @@ def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
     stylizer = Stylizer.open(config.output, engine="torch", device=config.device)
     found = [f"<p>Never seen in training; painted after {meta.steps} steps.</p>"]
     for name, photo in shown.items():
-        pair = _figure(photo, name, f"{name}, a photograph") + _figure(stylizer.paint(photo), "", f"{name}, painted")
+        pair = _figure(photo, name, f"{name}, a photograph") + _figure(
+            stylizer.stylize_picture(photo), "", f"{name}, painted"
+        )
         found.append(f'<div class="pair">{pair}</div>')
     loss = open_loss(LossSettings.of(meta), config.style, torch_device(config.device))
     found += [
@@ -327,4 +329,4 @@ def _figure(picture: Picture, caption: str, description: str) -> str:
 
 
 def _text(value: str) -> str:
-    return escape(show(value))
+    return escape(printable(value))

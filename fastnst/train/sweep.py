@@ -1,4 +1,4 @@
-"""Short training runs that differ in their weights, side by side on one labelled sheet."""
+"""Short training runs that differ in their weights, side by side on one labeled sheet."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import SweepConfig, TrainConfig, TrainOptions
 from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
-from fastnst.files import check_output, show, write_bytes
+from fastnst.files import check_output, printable, write_bytes
 from fastnst.image import Picture, output_format, read_picture, write_picture
 from fastnst.interrupt import SIGUSR1
 from fastnst.nets.spec import PRESETS
@@ -62,7 +62,7 @@ def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
         try:
             meta = _finish(run, index, len(runs), on_step)
         except DivergedError as error:
-            log.warning("%s: %s", show(run.output), error)
+            log.warning("%s: %s", printable(run.output), error)
             diverged.append(run.style_name)
             labels.append("\n".join([*values, "diverged"]))
             for row in rows:
@@ -71,7 +71,7 @@ def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
         labels.append("\n".join([*values, *_losses(meta)]))
         stylizer = Stylizer.open(run.output, engine="torch", device=run.device)
         for row, photo in zip(rows, photos, strict=True):
-            row.append(stylizer.paint(photo))
+            row.append(stylizer.stylize_picture(photo))
     write_picture(arrange_table(painting, labels, rows), config.output)
     return Sweep(config.output, diverged)
 
@@ -149,9 +149,9 @@ def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
         before = json.loads(path.read_bytes())
         changed = [name for name in now if before.get(name) != now[name]]
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{show(path)} is damaged; remove its folder, or choose another --output") from error
+        raise InputError(f"{printable(path)} is damaged; remove its folder, or choose another --output") from error
     if changed:
-        folder, what = show(path.parent), ", ".join(changed)
+        folder, what = printable(path.parent), ", ".join(changed)
         raise UsageError(f"the runs in {folder} differ in {what}; remove that folder, or choose another --output")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 from fastnst.errors import OutputError, UsageError
-from fastnst.files import atomic_write, show, write_bytes, write_stdout
+from fastnst.files import atomic_write, printable, write_bytes, write_stdout
 from fastnst.image import Picture, Pixels, encode_picture
 
 # Options of Pillow for each kind of file.
@@ -30,7 +30,7 @@ def check_animation(path: Path) -> None:
     if path.suffix.lower() == ".mp4":
         import av  # noqa: F401
     elif str(path) != "-" and path.suffix.lower() not in KINDS:
-        raise UsageError(f"{show(path)} does not end in {', '.join(KINDS)} or .mp4; name the animation so")
+        raise UsageError(f"{printable(path)} does not end in {', '.join(KINDS)} or .mp4; name the animation so")
 
 
 def write_animation(path: Path, frames: Sequence[Pixels], rate: float, hold: float = 0) -> None:
@@ -53,7 +53,7 @@ def write_animation(path: Path, frames: Sequence[Pixels], rate: float, hold: flo
     try:
         first.save(buffer, save_all=True, append_images=others, duration=durations, loop=0, **options)
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot encode {len(frames)} frames for {show(path)}: {error}") from error
+        raise OutputError(f"cannot encode {len(frames)} frames for {printable(path)}: {error}") from error
     if str(path) == "-":
         write_stdout(buffer.getvalue())
     else:

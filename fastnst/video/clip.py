@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fastnst.errors import FastnstError, InputError, OutputError
-from fastnst.files import show
+from fastnst.files import printable
 from fastnst.image import Limits, Picture, Pixels, check_size, open_animation, open_regular, read_frame
 from fastnst.video.animation import Frame, Writer, animation_writer
 
@@ -76,7 +76,7 @@ class VideoReader:
     def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         import av
 
-        self.name = show(path)
+        self.name = printable(path)
         self.problem: str | None = None
         self.start, self.end = start, end
         with ExitStack() as stack:
@@ -258,7 +258,7 @@ class AnimationReader:
     transparent = True
 
     def __init__(self, path: Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-        self.name = show(path)
+        self.name = printable(path)
         self.problem: str | None = None
         self.sounds: list[Any] = []
         self.start, self.end = start, end
@@ -447,4 +447,4 @@ def _kinds(container: Any) -> str:
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return show(text.splitlines()[0]).rstrip(".")
+    return printable(text.splitlines()[0]).rstrip(".")

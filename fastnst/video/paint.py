@@ -19,7 +19,7 @@ from PIL import Image
 
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
-from fastnst.files import atomic_write, check_output, is_folder, show
+from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.image import Pixels, looks_like_image, open_regular, resize
 from fastnst.nets.bands import Vector
 from fastnst.stylize import Job, Stylizer
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _FASTEST_GIF = Fraction(2, 100)  # seconds; browsers show what is shorter for a tenth of a second
 _PATIENCE = 0.1  # seconds between looks at whether the other side is still there
-# At a cut so large a share of the pixels has another color, and a frame differs by so many grey levels on average, and
+# At a cut so large a share of the pixels has another color, and a frame differs by so many gray levels on average, and
 # by so many times what the frames before differed.
 _CUT_COLORS, _CUT_LEVELS, _CUT_TIMES = 0.3, 12.0, 2.0
 
@@ -62,25 +62,31 @@ def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip:
         if clip != ClipOptions(batch_size=clip.batch_size):
             raise UsageError("--start and --end cut clips; give a video, or name the output .mp4 or .gif")
         if options.frames == "all":
-            raise UsageError(f"--frames all makes an animation; name it .gif, .png, .webp or .mp4, not {show(output)}")
+            raise UsageError(
+                f"--frames all makes an animation; name it .gif, .png, .webp or .mp4, not {printable(output)}"
+            )
         return None
     if len(inputs) != 1 or inputs[0] == "-" or is_folder(inputs[0]) or (not videos and glob.has_magic(inputs[0])):
-        raise UsageError(f"give one clip at a time, as a file; {show(videos[0]) if videos else show(output)} is one")
+        raise UsageError(
+            f"give one clip at a time, as a file; {printable(videos[0]) if videos else printable(output)} is one"
+        )
     source = Path(inputs[0])
     target = Path(output)
     if not moving:
         if suffix in KINDS:
-            raise UsageError(f"{show(source)} is a video; name the output .mp4, or add --frames all for an animation")
+            raise UsageError(
+                f"{printable(source)} is a video; name the output .mp4, or add --frames all for an animation"
+            )
         if suffix or output in ("", "-"):
             names = ", ".join([*VIDEOS, *KINDS])
-            raise UsageError(f"cannot write a clip to {show(output) or 'nothing'}: the name must end in {names}")
+            raise UsageError(f"cannot write a clip to {printable(output) or 'nothing'}: the name must end in {names}")
         target = target / (source.name if source.suffix.lower() in VIDEOS else f"{source.stem}.mp4")
     elif not videos and _is_jpeg(source):
-        raise UsageError(f"{show(source)} is one picture; name the output .jpg, .png or .webp")
+        raise UsageError(f"{printable(source)} is one picture; name the output .jpg, .png or .webp")
     if target.suffix.lower() in VIDEOS:
         import av  # noqa: F401 (missed now, not after the work)
     elif options.frames == "reject" and not videos:
-        raise UsageError(f"--frames reject refuses animations, but {show(target)} is one; leave one of them out")
+        raise UsageError(f"--frames reject refuses animations, but {printable(target)} is one; leave one of them out")
     if not (options.skip_existing and os.path.lexists(target)):
         check_output(target, overwrite=options.overwrite)
     return Job(source, target)
@@ -153,7 +159,7 @@ class _Pipeline:
                 name = signal.Signals(number).name
                 raise Interrupted(
                     f"stopped by {name} after {self.done} of about {self.reader.frames} frames; "
-                    f"they are in {show(part_of(target))}",
+                    f"they are in {printable(part_of(target))}",
                     number,
                 ) from None
             self.writer.close()
@@ -203,7 +209,7 @@ class _Pipeline:
             self._paint(batch, outgoing)
 
     def _paint(self, batch: Sequence[Frame], outgoing: "_Outlet") -> None:
-        pictures = self.stylizer.paint_many([frame.picture for frame in batch], self.options)
+        pictures = self.stylizer.stylize_pictures([frame.picture for frame in batch], self.options)
         for frame, picture in zip(batch, pictures, strict=True):
             self.size = self.size or picture.size
             if picture.size != self.size:  # a video may change its size on the way, a file has one

@@ -37,7 +37,7 @@ def ship(name: str) -> None:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         middle = resize(Picture(content.rgb[top : top + side, left : left + side]), SIDE, SIDE)
-        tiles.append((label, stylizer.paint(middle)))
+        tiles.append((label, stylizer.stylize_picture(middle)))
     write_picture(arrange(tiles), preview, quality=80)
 
 

@@ -287,7 +287,7 @@ def test_allow_truncated_paints_what_is_left_and_warns(painted, tmp_path):
     status, out, err = painted("a.jpg", "-o", "b.png", "--allow-truncated")
 
     assert (status, out) == (0, "b.png\n")
-    assert "a.jpg: damaged parts, if any, are left grey" in err
+    assert "a.jpg: damaged parts, if any, are left gray" in err
 
 
 # release test 3

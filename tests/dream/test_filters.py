@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_no_waves_are_grey():
+def test_no_waves_are_gray():
     torch.testing.assert_close(render(torch.zeros(2, 3, 8, 5, 2), 8), torch.full((2, 3, 8, 8), 0.5))
 
 

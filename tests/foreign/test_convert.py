@@ -43,7 +43,7 @@ from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
 
-GREY = 1 / 255  # one grey level of 256
+GRAY = 1 / 255  # one gray level of 256
 MEAN, DEVIATION = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 SIZES = [(64, 96), (61, 83), (34, 47)]  # height and width, also of no multiple of four
 
@@ -317,7 +317,7 @@ def test_an_imported_network_paints_what_the_original_paints(originals, family, 
 
     painted = TorchEngine(checkpoint, "cpu")(image)
 
-    np.testing.assert_allclose(painted, painted_by(family, net, image), rtol=0, atol=0.1 * GREY)
+    np.testing.assert_allclose(painted, painted_by(family, net, image), rtol=0, atol=0.1 * GRAY)
 
 
 @pytest.mark.parametrize("family", MAKERS)
@@ -328,7 +328,7 @@ def test_an_imported_network_is_exported_and_paints_the_same(originals, family, 
     exported = export(checkpoint, tmp_path / "style.onnx").path
 
     painted = OnnxEngine(exported, "cpu")(image)
-    np.testing.assert_allclose(painted, painted_by(family, net, image), rtol=0, atol=GREY)
+    np.testing.assert_allclose(painted, painted_by(family, net, image), rtol=0, atol=GRAY)
     assert describe(exported)["origin"]["family"] == family
 
 
@@ -338,9 +338,9 @@ def test_an_imported_network_paints_the_same_in_bands(originals, family):
     image = photo(61, 83)
     rgb = np.rint(image[0].transpose(1, 2, 0) * 255).astype(np.uint8)
 
-    painted = TorchEngine(checkpoint, "cpu").tiler.paint(rgb, 32) / 255
+    painted = TorchEngine(checkpoint, "cpu").tiler.stylize(rgb, 32) / 255
 
-    np.testing.assert_allclose(painted.transpose(2, 0, 1)[None], painted_by(family, net, image), rtol=0, atol=GREY)
+    np.testing.assert_allclose(painted.transpose(2, 0, 1)[None], painted_by(family, net, image), rtol=0, atol=GRAY)
 
 
 @pytest.mark.parametrize("photograph", sorted(path.name for path in PHOTOS.glob("*.jpg"))[:4])
@@ -352,7 +352,7 @@ def test_a_wide_network_paints_real_photographs_as_the_original(tmp_path, photog
 
     painted = TorchEngine(checkpoint, "cpu")(image)
 
-    np.testing.assert_allclose(painted, painted_by("pytorch-examples", net, image), rtol=0, atol=0.1 * GREY)
+    np.testing.assert_allclose(painted, painted_by("pytorch-examples", net, image), rtol=0, atol=0.1 * GRAY)
 
 
 @pytest.mark.parametrize(("widths", "blocks", "kernel"), [((4, 4, 4), 5, 9), ((16, 32, 64), 3, 5), ((8, 8, 8), 7, 9)])
@@ -364,7 +364,7 @@ def test_width_depth_and_kernels_are_read_off_the_weights(tmp_path, widths, bloc
 
     assert (imported.net.channels, imported.net.blocks, imported.net.kernels) == (widths, blocks, (kernel, kernel))
     painted = TorchEngine(imported.path, "cpu")(image)
-    np.testing.assert_allclose(painted, painted_by("pytorch-examples", net, image), rtol=0, atol=0.1 * GREY)
+    np.testing.assert_allclose(painted, painted_by("pytorch-examples", net, image), rtol=0, atol=0.1 * GRAY)
 
 
 def same_weights(path, other):
@@ -421,7 +421,7 @@ def test_weights_of_half_precision_are_read(tmp_path):
 
     image = photo(40, 52)
     expected = painted_by("pytorch-examples", net.float(), image)
-    np.testing.assert_allclose(TorchEngine(imported.path, "cpu")(image), expected, rtol=0, atol=0.1 * GREY)
+    np.testing.assert_allclose(TorchEngine(imported.path, "cpu")(image), expected, rtol=0, atol=0.1 * GRAY)
 
 
 @pytest.mark.parametrize("names", ["plain", "tensorflow"])
@@ -452,7 +452,7 @@ def test_values_and_order_can_be_told(tmp_path):
 
     with torch.inference_mode():
         expected = net(torch.from_numpy(image).flip(1)).flip(1).clamp(0, 1).numpy()
-    np.testing.assert_allclose(TorchEngine(imported.path, "cpu")(image), expected, rtol=0, atol=0.1 * GREY)
+    np.testing.assert_allclose(TorchEngine(imported.path, "cpu")(image), expected, rtol=0, atol=0.1 * GRAY)
 
 
 def test_zeros_around_layers_and_a_mean_to_subtract_do_not_go_together(originals, tmp_path):

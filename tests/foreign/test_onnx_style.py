@@ -19,7 +19,7 @@ from fastnst.errors import ModelError
 from fastnst.foreign.onnx_style import Convention, judge, tiled
 from fastnst.image import to_array
 
-GREY = 1 / 255
+GRAY = 1 / 255
 ANY = [1, 3, "H", "W"]
 
 
@@ -152,7 +152,7 @@ def test_a_style_of_another_project_paints_what_its_network_paints(net, tmp_path
 
     engine = opened(tmp_path, content)
 
-    np.testing.assert_allclose(engine(image), original(net, image), rtol=0, atol=1.01 * GREY)
+    np.testing.assert_allclose(engine(image), original(net, image), rtol=0, atol=1.01 * GRAY)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_values_by_the_statistics_of_imagenet_are_guessed_and_undone(tmp_path):
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     with torch.inference_mode():
         expected = (net((torch.from_numpy(image) - mean) / deviation) * deviation + mean).clamp(0, 1)
-    np.testing.assert_allclose(engine(image), expected.numpy(), rtol=0, atol=GREY)
+    np.testing.assert_allclose(engine(image), expected.numpy(), rtol=0, atol=GRAY)
 
 
 def plain(factor, offset, *after):
@@ -227,7 +227,7 @@ def test_all_that_is_guessed_can_be_told(net, tmp_path):
 
     assert engine.adapter.convention == Convention("1", "255", "bgr")
     expected = original(net, image[:, ::-1].copy())[:, ::-1]
-    np.testing.assert_allclose(engine(image), expected, rtol=0, atol=GREY)
+    np.testing.assert_allclose(engine(image), expected, rtol=0, atol=GRAY)
 
 
 @pytest.mark.parametrize(("format", "order"), [("Bgr8", "bgr"), ("Rgb8", "rgb")])
@@ -298,7 +298,7 @@ def test_a_network_for_a_batch_of_four_paints_one(net, tmp_path):
         end.type.tensor_type.shape.dim[0].dim_value = 4
     image = photo(32, 48)
 
-    np.testing.assert_allclose(opened(tmp_path, content)(image), original(net, image), rtol=0, atol=GREY)
+    np.testing.assert_allclose(opened(tmp_path, content)(image), original(net, image), rtol=0, atol=GRAY)
 
 
 def halved(after=()):

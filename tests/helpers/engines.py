@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-GREY = 1 / 255  # one grey level of 256
+GRAY = 1 / 255  # one gray level of 256
 
 
 def isolated(script: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":

@@ -17,7 +17,7 @@ from fastnst.image import to_array, to_pixels
 from fastnst.nets.bands import Moments, OverwrittenRows, PictureRows, StoredRows, Tiler, memory_needed
 from fastnst.nets.onnx_proto import OnnxGraph
 from fastnst.nets.spec import PRESETS, NetConfig, layers
-from fastnst.nets.torch_net import TransformerNet, even_out
+from fastnst.nets.torch_net import TransformerNet, deband
 
 from helpers.material import PHOTOS  # isort: skip
 
@@ -67,7 +67,7 @@ def test_bands_paint_what_the_whole_paints(style, suffix, kept, monkeypatch):
         whole = to_pixels(engine(to_array(rgb)))
 
         for tile in (16, 48, 1000):
-            painted = engine.tiler.paint(rgb, tile)
+            painted = engine.tiler.stylize(rgb, tile)
 
             assert painted.shape == rgb.shape
             assert difference(painted, whole) <= 1
@@ -83,7 +83,7 @@ def test_statistics_that_are_known_give_the_same_in_one_pass(style):
         known[norm] = mean, variance
         return mean, variance
 
-    whole = engine.tiler.paint(rgb, 32, on_moments=learn)
+    whole = engine.tiler.stylize(rgb, 32, on_moments=learn)
     streamed = tiling._Pass(engine.tiler, rgb, 32, None, None).stream(known)
 
     assert list(known) == [layer.norm for layer in layers(engine.tiler.config) if layer.norm]
@@ -93,9 +93,9 @@ def test_statistics_that_are_known_give_the_same_in_one_pass(style):
 def test_the_moments_that_come_back_are_those_used(style):
     engine, rgb = open_engine(style), photo(40, 40)
 
-    changed = engine.tiler.paint(rgb, 32, on_moments=lambda _, mean, variance: (mean, variance * 4))
+    changed = engine.tiler.stylize(rgb, 32, on_moments=lambda _, mean, variance: (mean, variance * 4))
 
-    assert difference(changed, engine.tiler.paint(rgb, 32)) > 3
+    assert difference(changed, engine.tiler.stylize(rgb, 32)) > 3
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -104,7 +104,7 @@ def test_bundled_styles_in_bands(preset, engine):
     names = {"base": "great-wave-base", "fast": "great-wave", "tiny": "great-wave-tiny"}
     style, rgb = open_engine(names[preset], engine), photo(203, 330)
 
-    assert difference(style.tiler.paint(rgb, 100), to_pixels(style(to_array(rgb)))) <= 1
+    assert difference(style.tiler.stylize(rgb, 100), to_pixels(style(to_array(rgb)))) <= 1
 
 
 def test_a_thumbnail_gives_similar_statistics(monkeypatch):
@@ -112,9 +112,9 @@ def test_a_thumbnail_gives_similar_statistics(monkeypatch):
     monkeypatch.setattr(tiling, "THUMBNAIL", 300)
     shares = []
 
-    painted = style.tiler.paint(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
+    painted = style.tiler.stylize(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
 
-    away = np.abs(painted - style.tiler.paint(rgb, 128))
+    away = np.abs(painted - style.tiler.stylize(rgb, 128))
     assert 0 < away.mean() < 12
     assert away.max() > 1
     assert shares[-1] == 1
@@ -124,13 +124,13 @@ def test_a_thumbnail_gives_similar_statistics(monkeypatch):
 def test_a_picture_smaller_than_the_thumbnail_is_its_own():
     style, rgb = open_engine("great-wave-tiny"), photo(90, 60)
 
-    np.testing.assert_array_equal(style.tiler.paint(rgb, 64, "thumbnail"), style.tiler.paint(rgb, 64))
+    np.testing.assert_array_equal(style.tiler.stylize(rgb, 64, "thumbnail"), style.tiler.stylize(rgb, 64))
 
 
 def test_progress_comes_to_the_end(style):
     shares = []
 
-    open_engine(style).tiler.paint(photo(150, 60), 40, on_progress=shares.append)
+    open_engine(style).tiler.stylize(photo(150, 60), 40, on_progress=shares.append)
 
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_the_height(monkeypatch):
     for times in (4, 16):
         tall = np.tile(rgb, (times, 1, 1))
         tracemalloc.start()
-        style.tiler.paint(tall, 64)
+        style.tiler.stylize(tall, 64)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_height(monkeypatch):
 def test_even_rows_are_those_of_the_network():
     rgb = np.random.default_rng(0).integers(100, 110, (50, 40, 3), np.uint8)
     rows = PictureRows(rgb, PRESETS["fast"])
-    expected = even_out(torch.from_numpy(to_array(rgb)))[0].numpy() - 0.5
+    expected = deband(torch.from_numpy(to_array(rgb)))[0].numpy() - 0.5
 
     for a, b in [(0, 5), (5, 50), (0, 50), (49, 50)]:
         np.testing.assert_allclose(rows.compute(a, b), expected[:, a:b], atol=1e-6)

@@ -20,7 +20,7 @@ def run(layer, x, weight):
     modes = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
     y = F.conv2d(
         F.pad(x, [before, behind] * 2, mode=modes[layer.border]),
-        torch.from_numpy(layer.folded(weight.numpy())),
+        torch.from_numpy(layer.subpixel_kernel(weight.numpy())),
         stride=layer.stride,
     )
     y = y if layer.upsample is None else F.pixel_shuffle(y, 2)
@@ -52,8 +52,8 @@ def test_layers_have_the_shapes_of_the_network(config, height):
     for layer in found:
         given, made = shapes[layer.name]
         assert (layer.inputs, layer.outputs) == (given[1], made[1])
-        assert [layer.height(side) for side in given[2:]] == list(made[2:])
-        assert net.state_dict()[layer.weight].shape == (layer.outputs, layer.inputs, layer.kernel, layer.kernel)
+        assert [layer.output_side(side) for side in given[2:]] == list(made[2:])
+        assert net.state_dict()[layer.weight].shape == (layer.outputs, layer.inputs, layer.learned, layer.learned)
 
 
 def test_nearest_upsampling_and_a_convolution_are_one_layer():
@@ -62,7 +62,7 @@ def test_nearest_upsampling_and_a_convolution_are_one_layer():
 
     expected = F.conv2d(F.pad(F.interpolate(x, scale_factor=2), [1] * 4, mode="reflect"), weight)
 
-    assert layer.size == 2
+    assert layer.applied == 2
     torch.testing.assert_close(run(layer, x, weight), expected)
 
 
@@ -96,7 +96,7 @@ def test_folded_kernels_keep_their_sum(kernel):
     layer = Layer("up", 2, 3, kernel, upsample="bilinear")
     weight = np.random.default_rng(0).random((3, 2, kernel, kernel), np.float32)
 
-    folded = layer.folded(weight).reshape(3, 4, 2, -1).sum(-1)
+    folded = layer.subpixel_kernel(weight).reshape(3, 4, 2, -1).sum(-1)
 
     np.testing.assert_allclose(folded, np.broadcast_to(weight.sum((2, 3))[:, None], folded.shape), rtol=1e-5)
 

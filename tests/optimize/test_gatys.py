@@ -222,8 +222,8 @@ def test_a_signal_saves_the_painting_as_it_is(configure, tmp_path, name):
 
 # release test 92
 def test_a_loss_that_is_not_finite_saves_the_last_good_picture(configure, tmp_path):
-    def step(number, total, grey):
-        return Step(OptimizeReport(number, 8, number, 0.0, 0.0, 0.0, total), torch.full((1, 3, 8, 8), grey))
+    def step(number, total, gray):
+        return Step(OptimizeReport(number, 8, number, 0.0, 0.0, 0.0, total), torch.full((1, 3, 8, 8), gray))
 
     config = configure()
     steps = iter([step(0, 3.0, 0.1), step(1, 2.0, 0.6), step(2, float("nan"), 0.9), step(3, 1.0, 1.0)])

@@ -18,8 +18,8 @@ from fastnst.styles import DEFAULT_STYLE, bundled_style
 from fastnst.train.sweep import plan_runs, sweep
 
 
-def plain(height, width, grey):
-    return Picture(np.full((height, width, 3), grey, np.uint8))
+def plain(height, width, gray):
+    return Picture(np.full((height, width, 3), gray, np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_table_has_its_corner_its_labels_and_a_row_for_each_photo():
     # Columns of 40, rows of 60, 30 and 50, ten between and around.
     assert table.shape == (10 + 70 + 40 + 60, 10 + 3 * 50, 3)
     places = {(10, 10): 0, (80, 10): 10, (80, 60): 20, (120, 10): 30, (120, 60): 40, (120, 110): 50, (80, 110): 255}
-    for (y, x), grey in places.items():
-        assert (table[y, x] == grey).all()
+    for (y, x), gray in places.items():
+        assert (table[y, x] == gray).all()
     assert (table[10:70, 60:100] < 128).any()  # a label
     assert (table[10:70, 110:150] < 128).any()
 

@@ -152,7 +152,7 @@ def test_a_frame_of_another_size_is_fitted_in(tmp_path):
     sizes = iter([(48, 64), (96, 128), (48, 64)])
 
     class Odd(Stylizer):
-        def paint_many(self, pictures, options=None):
+        def stylize_pictures(self, pictures, options=None):
             height, width = next(sizes)
             return [Picture(np.zeros((height, width, 3), np.uint8)) for _ in pictures]
 
