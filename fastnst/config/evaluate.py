@@ -94,16 +94,3 @@ class StylizeBenchmark(Checked):
     """how often everything is timed, after one round to warm up"""
     device: Device = "auto"
     """where to paint"""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class FormsBenchmark(Checked):
-    """What is timed by `fastnst benchmark forms`."""
-
-    size: Annotated[tuple[int, ...], Range(16, 16384)] = (512, 1024)
-    """sides of the square pictures to paint, pixels"""
-    preset: Preset = "base"
-    """network to paint with"""
-    rounds: Annotated[int, Range(1)] = 7
-    """how often everything is timed, after one round to warm up"""
