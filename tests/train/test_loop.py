@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.material import PHOTOS
+from helpers.material import PHOTOS, PROGRAMS
 from helpers.photos import bomb, cut_off, save_noise, save_plain
 from helpers.runs import STEPS, Configure, arguments, losses, metrics
 from PIL import Image
@@ -364,34 +364,16 @@ def test_resume_with_fewer_steps_than_are_done_is_refused(configure, output):
         train(configure(output, resume=True, steps=5))
 
 
-DRIVER = """
-import os, signal, sys
-import torch
-from fastnst.cli import main
-import fastnst.train.loop as module
-
-torch.set_num_threads(1)
-run_training = module.train
-
-def train_until_killed(config, on_step):
-    def killer(report):
-        on_step(report)
-        if report.step + 1 == int(sys.argv[1]):
-            for _ in range(int(sys.argv[3])):
-                signal.raise_signal(int(sys.argv[2]))
-    return run_training(config, killer)
-
-module.train = train_until_killed
-sys.exit(main(sys.argv[4:]))
-"""
-
-
 def killed(config: TrainConfig, step: int, number: int, *more: object, times: int = 1) -> "subprocess.Popen[bytes]":
     """The command line in a process of its own that sends itself a signal after so many steps."""
     given = [step, int(number), times, *arguments(config), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [sys.executable, "-c", DRIVER, *map(str, given)], env=environment, capture_output=True, timeout=300, check=False
+        [sys.executable, PROGRAMS / "kill_training.py", *map(str, given)],
+        env=environment,
+        capture_output=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -848,37 +830,9 @@ def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(con
     assert_same_run(output, finished)
 
 
-STARVED = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-import torch
-from fastnst.device import keep_freed_memory
-from fastnst.errors import UnavailableError
-from fastnst.train.loop import TrainConfig, TrainingRun
-
-torch.set_num_threads(1)
-size, batch, spare = map(int, sys.argv[4:])
-config = TrainConfig(Path(sys.argv[1]), content=Path(sys.argv[2]), output=Path(sys.argv[3]), preset="tiny", size=size,
-    batch_size=batch, precision="fp32", device="cpu")
-run = TrainingRun(config, torch.device("cpu"))
-keep_freed_memory(False)  # the limit is on addresses, of which kept memory holds many
-small = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-run.step(0, small)  # all that is loaded on first use
-pages = int(Path("/proc/self/statm").read_text().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (spare << 20),) * 2)
-try:
-    losses = run.step(1, np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8))
-except UnavailableError as error:
-    print(error)
-else:
-    print(run.micro_batch, *losses)
-"""
-
-
 def starved(config: TrainConfig, *numbers: int) -> str:
     """What a step says when only so many MiB are left: starved(config, size, batch size, MiB)."""
-    given = [sys.executable, "-c", STARVED, config.style, config.content, config.output, *numbers]
+    given = [sys.executable, PROGRAMS / "starve_step.py", config.style, config.content, config.output, *numbers]
     # A thread's own arena takes 64 MiB of addresses, now or later.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(list(map(str, given)), env=environment, capture_output=True, timeout=300, check=False)
@@ -958,47 +912,11 @@ def test_leftovers_of_a_killed_save_are_removed_and_those_of_others_stay(configu
     assert others.exists()
 
 
-KILLED_IN_SAVE = """
-import os, random, signal, sys
-from pathlib import Path
-import torch
-from fastnst.checkpoint import CheckpointMeta, TrainState, save_checkpoint, save_state
-from fastnst.nets.spec import NetConfig
-from fastnst.nets.torch_net import TransformerNet
-
-folder, last = Path(sys.argv[1]), int(sys.argv[2])
-calls = 0
-
-def deadly(call):
-    def counted(*arguments, **options):
-        global calls
-        if calls == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        calls += 1
-        return call(*arguments, **options)
-    return counted
-
-torch.manual_seed(0)
-net = TransformerNet(NetConfig(channels=(4, 4, 4), blocks=1))
-
-def save(step):
-    state = TrainState({"moment": torch.full((1000,), float(step))}, {"step": step, "config": {}})
-    save_state(folder / "a.state.safetensors", state)
-    save_checkpoint(folder / "a.safetensors", net, CheckpointMeta("custom", net.config.to_json(), {}, steps=step))
-
-save(1)
-for name in ("open", "write", "fsync", "close", "link", "unlink", "replace", "chmod", "fdopen"):
-    setattr(os, name, deadly(getattr(os, name)))
-save(2)
-print(calls)
-"""
-
-
 # release test 84
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):
     def save_until(call: int, folder: Path) -> "subprocess.CompletedProcess[bytes]":
         folder.mkdir()
-        command = [sys.executable, "-c", KILLED_IN_SAVE, folder, str(call)]
+        command = [sys.executable, PROGRAMS / "die_in_save.py", folder, str(call)]
         return subprocess.run(command, capture_output=True, timeout=300, check=False)
 
     calls = int(save_until(-1, tmp_path / "whole").stdout)
