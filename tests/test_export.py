@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from helpers.engines import isolated
-from helpers.material import ROOT
+from helpers.material import PROGRAMS, ROOT
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import ExportOptions
@@ -282,12 +282,7 @@ def test_a_place_that_cannot_be_written_is_refused(checkpoint, tmp_path):
 
 
 def test_a_disk_that_fills_up_exits_5_and_leaves_nothing_behind(checkpoint, tmp_path):
-    script = (
-        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from fastnst.cli import main\nsys.exit(main(sys.argv[1:]))"
-    )
-
-    done = isolated(script, "export", checkpoint, "-o", "a.onnx", cwd=tmp_path)
+    done = isolated(PROGRAMS / "full_disk.py", "export", checkpoint, "-o", "a.onnx", cwd=tmp_path)
 
     assert done.returncode == 5, done.stderr
     assert b"cannot write" in done.stderr
