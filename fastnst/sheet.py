@@ -23,7 +23,7 @@ def stylize_sheet(config: SheetConfig) -> Path:
     """
     output_format(config.output)
     check_output(config.output, overwrite=config.overwrite)
-    content = read_picture(config.photo, max_size=config.tile_size)
+    content = read_picture(config.image, max_size=config.tile_size)
     tiles = [("photo", content)]
     for style in config.style or bundled_names():
         stylizer = Stylizer.open(style, engine=config.engine, device=config.device)

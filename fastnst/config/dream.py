@@ -2,27 +2,30 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range
-from fastnst.config.shared import NAMES, layer_weights, split_names
-from fastnst.device import Device
+from fastnst.config.ranges import Range
+from fastnst.config.shared import (
+    NAMES,
+    ComputeOptions,
+    DeviceOption,
+    OneImage,
+    OverwriteOption,
+    SeedOption,
+    layer_weights,
+    split_names,
+)
 from fastnst.errors import UsageError
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class DreamConfig(Checked):
+@dataclass(frozen=True, kw_only=True)
+class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
     """Everything that decides a dream."""
-
-    image: Path
-    """the picture to dream of; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """a .jpg, .png or .webp file, with --zoom a .gif, .webp or .png; - is standard output"""
@@ -48,7 +51,7 @@ class DreamConfig(Checked):
     """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
     tile: Annotated[int, Range(128, 8192)] = 512
     """larger pictures are dreamed in tiles of about so many pixels a side, for memory"""
-    max_size: Annotated[int | None, Range(16, 16384)] = None
+    max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale the picture down first so that the longer side has at most this many pixels"""
     save_octaves: Path | None = None
     """folder for the dream at the end of each octave, octave-1.png and so on"""
@@ -58,14 +61,6 @@ class DreamConfig(Checked):
     """each frame of the animation is so many times as large as the one before"""
     quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to dream"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the shifts"""
-    overwrite: bool = False
-    """replace existing outputs"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +94,7 @@ _NUMBERS = Parameter(converter=lambda _, tokens: _numbers(",".join(token.value f
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FilterOptions(Checked):
+class FilterOptions(ComputeOptions, SeedOption, OverwriteOption):
     """Whose patterns are drawn, and how."""
 
     output: Annotated[Path, Parameter(alias="-o")]
@@ -118,14 +113,6 @@ class FilterOptions(Checked):
     """Adam's learning rate"""
     jitter: Annotated[int, Range(0, 64)] = 8
     """patterns are shifted at random by up to so many pixels before each step"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to draw"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the noise at the start, and of the shifts"""
-    overwrite: bool = False
-    """replace an existing sheet"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,14 +123,9 @@ class FilterOptions(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class FeatureOptions(Checked):
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(DeviceOption, OverwriteOption, OneImage):
     """Which features of which picture are shown."""
-
-    image: Path
-    """the picture to look at; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
@@ -153,14 +135,10 @@ class FeatureOptions(Checked):
     """numbers of the filters, such as 7 or 0,3,8-15 [default: the 23 whose features are strongest]"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
-    max_size: Annotated[int, Range(16, 16384)] = 512
+    max_size: Annotated[int, Range(16, 16_384)] = 512
     """scale the picture down first so that the longer side has at most this many pixels"""
     tile_size: Annotated[int, Range(64, 1024)] = 240
     """longer side of each map on the sheet, pixels"""
-    device: Device = "auto"
-    """where to compute"""
-    overwrite: bool = False
-    """replace an existing sheet"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,14 +1,13 @@
 """Options of stylizing: pictures, clips, ONNX files of other projects."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range
-from fastnst.config.shared import MaskOptions
-from fastnst.device import Device
+from fastnst.config.shared import DeviceOption, MaskOptions, OneImage, OverwriteOption
 from fastnst.errors import UsageError
 
 EngineName = Literal["auto", "torch", "onnx"]
@@ -18,10 +17,10 @@ OnnxValues = Literal["1", "255", "signed", "imagenet"]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StylizeOptions(MaskOptions):
+class StylizeOptions(MaskOptions, OverwriteOption):
     """How pictures are painted and written."""
 
-    max_size: Annotated[int | None, Range(16, 16384)] = None
+    max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale pictures down first so that the longer side has at most this many pixels"""
     strength: Annotated[float, Range(0, 1)] = 1.0
     """0 keeps the photo, 1 is the whole painting"""
@@ -31,7 +30,7 @@ class StylizeOptions(MaskOptions):
     """strokes so many times as large, 0.5 to 3; the picture keeps its size and sharpness"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
-    tile: Annotated[int | None, Range(64, 16384)] = None
+    tile: Annotated[int | None, Range(64, 16_384)] = None
     """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
     statistics: Literal["whole", "thumbnail"] = "whole"
     """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
@@ -39,8 +38,6 @@ class StylizeOptions(MaskOptions):
     """quality of JPEG and WebP, 1 to 100"""
     format: Literal["jpg", "png", "webp"] | None = None
     """format of the files in an output folder, or of standard output [default: as the input; standard output png]"""
-    overwrite: bool = False
-    """replace existing outputs"""
     skip_existing: bool = False
     """leave out inputs whose output exists, to finish an interrupted folder"""
     fail_fast: bool = False
@@ -88,14 +85,9 @@ class ClipOptions(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class SheetConfig(Checked):
+@dataclass(frozen=True, kw_only=True)
+class SheetConfig(DeviceOption, OverwriteOption, OneImage):
     """One photo in several styles, on one sheet."""
-
-    photo: Path
-    """the picture to stylize; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
@@ -103,9 +95,5 @@ class SheetConfig(Checked):
     """styles or files to show instead of all bundled ones"""
     engine: EngineName = "auto"
     """what runs the networks"""
-    device: Device = "auto"
-    """where they run"""
     tile_size: Annotated[int, Range(16, 4096)] = 480
     """longer side of each picture on the sheet, pixels"""
-    overwrite: bool = False
-    """replace an existing sheet"""

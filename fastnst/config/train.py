@@ -7,25 +7,24 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range, seconds
-from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, Duration
-from fastnst.device import Device
+from fastnst.config.shared import (
+    CONTENT_LAYERS,
+    LISTED,
+    STYLE_LAYERS,
+    DeviceOption,
+    Duration,
+    LossNetworkOptions,
+    SeedOption,
+)
 from fastnst.errors import UsageError
 
 Preset = Literal["base", "fast", "tiny"]
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class TrainOptions(Checked):
-    """What all training runs are told, one alone and each of a sweep."""
-
-    style: Path
-    """the painting to learn"""
-
-    _: KW_ONLY
-
-    content: Path
-    """folder of photographs to train on, searched recursively"""
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(DeviceOption):
+    """What a training step takes, in a training run and on the clock."""
 
     preset: Preset = "base"
     """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
@@ -33,36 +32,48 @@ class TrainOptions(Checked):
     """side of the training crops, pixels"""
     batch_size: Annotated[int, Range(1)] = 4
     """photographs a step, of each process"""
-    steps: Annotated[int, Range(1)] = 2000
-    """optimizer steps"""
-    loss: Literal["relative", "paper"] = "relative"
-    """weighing: relative fits any painting, paper is that of Johnson's released code"""
-    content_layers: tuple[str, ...] = CONTENT_LAYERS
-    """layers of the loss network for content"""
-    style_layers: tuple[str, ...] = STYLE_LAYERS
-    """layers of the loss network for style"""
-    vgg: str = "bundled"
-    """loss network: bundled, torchvision, vgg19, or a safetensors file"""
-    pooling: Literal["max", "average"] = "max"
-    """pooling of the loss network"""
-    learning_rate: Annotated[float, Range(0, 1000000000.0, above=True)] = 1e-3
-    """Adam's learning rate"""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
+    workers: Annotated[int, Range(1, 256)] = 2
+    """threads that prepare photographs"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
     compile: bool = False
     """compile the network with torch.compile first"""
-    device: Device = "auto"
-    """where to train"""
+
+
+@dataclass(frozen=True)
+class StyleAndPhotographs(Checked):
+    """What commands that train learn from; a class of its own, because cyclopts wants arguments first."""
+
+    style: Path
+    """the style image to learn"""
+
+    _: KW_ONLY
+
+    content: Path
+    """folder of photographs to train on, searched recursively"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotographs):
+    """What all training runs are told, one alone and each of a sweep."""
+
+    steps: Annotated[int, Range(1)] = 2000
+    """optimizer steps"""
+    loss: Literal["relative", "paper"] = "relative"
+    """weighing: relative fits any style, paper is that of Johnson's released code"""
+    content_layers: tuple[str, ...] = CONTENT_LAYERS
+    """layers of the loss network for content"""
+    style_layers: tuple[str, ...] = STYLE_LAYERS
+    """layers of the loss network for style"""
+    learning_rate: Annotated[float, Range(0, 1e9, above=True)] = 1e-3
+    """Adam's learning rate"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
     micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of weights, order and crops"""
     init: Path | None = None
     """start from the weights of this checkpoint instead of random ones"""
-    workers: Annotated[int, Range(1, 256)] = 2
-    """threads that prepare photographs"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
 
