@@ -12,7 +12,7 @@ class FastnstError(Exception):
 
 
 class UsageError(FastnstError):
-    """An option or argument that cannot be meant."""
+    """An option or argument that is invalid."""
 
     exit_status = 2
     http_status = 400

@@ -23,7 +23,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-benchmark = App(name="benchmark", help="Time training and painting on this machine.")
+benchmark = App(name="benchmark", help="Time training and stylizing on this machine.")
 app.command(benchmark)
 visualize = App(name="visualize", help="Look inside the loss network: its filters, and its features of a picture.")
 app.command(visualize)

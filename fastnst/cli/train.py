@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command
 def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Train a network to paint like one painting.
+    """Train a network to paint in the style of one picture.
 
     The checkpoint, its resume state and a folder with metrics.jsonl, TensorBoard events and previews are written as
     training goes, report.html at the end. Ctrl-C saves; --resume continues. Started by torchrun, several GPUs train one
@@ -74,9 +74,9 @@ def sweep(config: SweepConfig, *, verbosity: Verbosity = Verbosity()) -> int:
             rate = report.images_per_second / config.batch_size
             progress.advance(f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}", rate)
 
-        found = run_sweep(config, on_step)
-    print(printable(found.path))
-    return 1 if found.diverged else 0
+        report = run_sweep(config, on_step)
+    print(printable(report.path))
+    return 1 if report.diverged else 0
 
 
 @app.command
@@ -105,9 +105,9 @@ def finetune(
                 shown = stack.enter_context(Progress(title, total, unit, quiet=verbosity.quiet))
             shown.advance(", ".join(f"{name} {text}" for name, text in in_short(newest).items()) if newest else "")
 
-        found = run_finetuning(config, on_progress)
+        report = run_finetuning(config, on_progress)
     if verbosity.as_json:
-        print(json.dumps(found.to_json(), allow_nan=False))
+        print(json.dumps(report.to_json(), allow_nan=False))
     else:
-        print_finetuned(found)
+        print_finetuned(report)
     return 0

@@ -38,27 +38,27 @@ class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
     octaves: Annotated[int, Range(1, 32)] = 4
     """sizes at which is dreamed, the last is the picture's own"""
     octave_scale: Annotated[float, Range(1, 4, above=True)] = 1.4
-    """each octave is so many times as large as the one before"""
+    """size of each octave over the one before"""
     iterations: Annotated[int, Range(1, 10000)] = 20
     """steps at each octave"""
     step_size: Annotated[float, Range(0, 1, above=True)] = 0.008
     """how much a step changes a pixel on average, of 1"""
     jitter: Annotated[int, Range(0, 1024)] = 32
-    """the picture is shifted at random by up to so many pixels before each step"""
+    """the picture is shifted at random by up to this many pixels before each step"""
     smoothing: Annotated[float, Range(0, 32)] = 0.8
     """blur of the gradient, pixels; grows over an octave by 2"""
     maximum_loss: Annotated[float | None, Range(0)] = None
     """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
     tile: Annotated[int, Range(128, 8192)] = 512
-    """larger pictures are dreamed in tiles of about so many pixels a side, for memory"""
+    """larger pictures are dreamed in tiles of about this many pixels a side, for memory"""
     max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale the picture down first so that the longer side has at most this many pixels"""
     save_octaves: Path | None = None
     """folder for the dream at the end of each octave, octave-1.png and so on"""
     zoom: Annotated[int | None, Range(2, 10000)] = None
-    """make an animation of so many frames: dream, zoom in, dream again"""
+    """make an animation of this many frames: dream, zoom in, dream again"""
     zoom_scale: Annotated[float, Range(1, 2, above=True)] = 1.05
-    """each frame of the animation is so many times as large as the one before"""
+    """size of each frame of the animation over the one before"""
     quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
 
@@ -112,7 +112,7 @@ class FilterOptions(ComputeOptions, SeedOption, OverwriteOption):
     learning_rate: Annotated[float, Range(0, 10, above=True)] = 0.05
     """Adam's learning rate"""
     jitter: Annotated[int, Range(0, 64)] = 8
-    """patterns are shifted at random by up to so many pixels before each step"""
+    """patterns are shifted at random by up to this many pixels before each step"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,13 +17,13 @@ class EvaluateOptions(ComputeOptions, SeedOption):
     """On what and with which loss styles are evaluated; None is what a style was trained with."""
 
     content: Path
-    """folder of photographs to paint, searched recursively, or a clip, of which frames are taken"""
+    """folder of photographs to stylize, searched recursively, or a clip, of which frames are taken"""
     painting: Path = Path("examples/paintings")
-    """the painting that was learned, or the folder where it lies under the name it had in training"""
+    """the style image that was learned, or the folder where it lies under the name it had in training"""
     size: Annotated[int, Range(32, 4096)] = 256
-    """each photo's middle of so many pixels squared, its shorter side scaled to that"""
+    """side of the square that is taken from the middle of each photo, whose shorter side is scaled to that, pixels"""
     photos: Annotated[int, Range(1)] = 12
-    """at most so many photos, the first by name"""
+    """largest number of photos, the first by name"""
     lbfgs: bool = False
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: Annotated[int, Range(1)] = 300
@@ -39,7 +39,7 @@ class EvaluateOptions(ComputeOptions, SeedOption):
     tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: as trained]"""
     style_size: Annotated[int | None, Range(32, 8192)] = None
-    """longer side the painting is scaled to, pixels [default: as trained]"""
+    """longer side the style image is scaled to, pixels [default: as trained]"""
     content_layers: tuple[str, ...] | None = None
     """layers of the loss network for content [default: as trained]"""
     style_layers: tuple[str, ...] | None = None
@@ -67,7 +67,7 @@ class StylizeBenchmark(DeviceOption):
     """What is timed by `fastnst benchmark stylize`."""
 
     size: Annotated[tuple[int, ...], Range(16, 16_384)] = (512, 1024, 2048)
-    """sides of the square pictures to paint, pixels"""
+    """sides of the square pictures to stylize, pixels"""
     preset: Annotated[tuple[Preset, ...], Parameter(show_default=False)] = ()
     """networks to compare with base [default: all]"""
     rounds: Annotated[int, Range(1)] = 7
@@ -80,8 +80,8 @@ class FormsBenchmark(Checked):
     """What is timed by `fastnst benchmark forms`."""
 
     size: Annotated[tuple[int, ...], Range(16, 16_384)] = (512, 1024)
-    """sides of the square pictures to paint, pixels"""
+    """sides of the square pictures to stylize, pixels"""
     preset: Preset = "base"
-    """network to paint with"""
+    """network to stylize with"""
     rounds: Annotated[int, Range(1)] = 7
     """how often everything is timed, after one round to warm up"""

@@ -47,7 +47,7 @@ class FinetuneConfig(ComputeOptions, SeedOption, OverwriteOption, OneFolder):
     logdir: Path | None = None
     """folder for metrics.jsonl [default: beside the output, named after it]"""
     time_limit: Duration = None
-    """stop in time before so many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
+    """stop in time before this many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
 
     def __post_init__(self) -> None:
         if isinstance(self.time_limit, str):  # from Python

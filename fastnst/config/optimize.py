@@ -42,7 +42,7 @@ class DescentOptions(ComputeOptions, SeedOption, OverwriteOption, LossNetworkOpt
     tv_form: Literal["squared", "power"] = "squared"
     """total variation: plain squares, or (dx^2 + dy^2)^1.25, which leaves soft slopes alone"""
     save_every: Annotated[int | None, Range(1)] = None
-    """keep the picture of each so many iterations, in the log folder"""
+    """iterations between pictures that are kept, in the log folder"""
     animation: Path | None = None
     """show the way in a .gif, .webp, .png or .mp4 file"""
     logdir: Path | None = None
@@ -54,30 +54,30 @@ class ContentAndStyles(Checked):
     """The arguments of commands that optimize pixels; a class of its own, because cyclopts wants them first."""
 
     content: Path | None = None
-    """the picture to paint"""
+    """the picture to stylize"""
     style: tuple[Path, ...] = ()
-    """the paintings to paint it like"""
+    """the style images"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
-    """A painting of one content in one or several styles, the slow way."""
+    """One content in one or several styles, by optimization (Gatys et al. 2015)."""
 
     output: Annotated[Path, Parameter(alias="-o")]
-    """the painting, a .jpg, .png or .webp file; with --pairs a folder"""
+    """the stylized picture, a .jpg, .png or .webp file; with --pairs a folder"""
     pairs: Path | None = None
-    """folder of content_* and style_* pictures: paint each content in each style"""
+    """folder of content_* and style_* pictures: each content in each style"""
     start: str = "content"
     """picture to start from: content, noise, white, style, or a file"""
     scales: Annotated[tuple[int, ...], LISTED, Parameter(show_default=False)] = ()
     """longer sides to work at before the last, coarse to fine: 128,256 [default: none]"""
     style_size: Annotated[int | None, Range(32, 8192)] = None
-    """longer side the paintings are scaled to, pixels, in proportion at each scale [default: that of the result]"""
+    """longer side the style images are scaled to, pixels, in proportion at each scale [default: that of the result]"""
     blend: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """shares of several styles, with commas between them [default: equal]"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
-    """weighing: relative fits any painting, gatys and paper (Johnson's) are literally those of the papers"""
+    """weighing: relative fits any style, gatys and paper (Johnson's) are literally those of the papers"""
     ratio: Annotated[float | None, Range(0)] = None
     """content weight over style weight, in the place of both [default: relative 0.1, gatys 0.001, paper 0.2]"""
     content_weight: Annotated[float | None, Range(0)] = None

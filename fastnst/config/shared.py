@@ -123,12 +123,12 @@ class OneImage(Checked):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MaskOptions(Checked):
-    """Where there is painting, and what is around it."""
+    """Where a picture is stylized, and what is around it."""
 
     mask: Path | None = None
-    """picture of the content's proportions: painted where it is white (or, if it has transparency, opaque)"""
+    """picture of the content's proportions: stylized where it is white (or, if it has transparency, opaque)"""
     invert_mask: bool = False
-    """paint where the mask is black instead, for a black silhouette on white"""
+    """stylize where the mask is black instead, for a black silhouette on white"""
     background: str = "white"
     """around the mask: a color (white, #a0c4ff), photo, or transparent"""
     feather: Annotated[float, Range(0, 1000)] = 1.5

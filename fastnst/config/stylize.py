@@ -18,20 +18,20 @@ OnnxValues = Literal["1", "255", "signed", "imagenet"]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class StylizeOptions(MaskOptions, OverwriteOption):
-    """How pictures are painted and written."""
+    """How pictures are stylized and written."""
 
     max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale pictures down first so that the longer side has at most this many pixels"""
     strength: Annotated[float, Range(0, 1)] = 1.0
-    """0 keeps the photo, 1 is the whole painting"""
+    """0 keeps the photo, 1 is the stylized picture"""
     strength_mode: Literal["natural", "fade"] = "natural"
-    """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and painting"""
+    """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and stylized picture"""
     stroke: Annotated[float, Range(0.5, 3)] = 1.0
-    """strokes so many times as large, 0.5 to 3; the picture keeps its size and sharpness"""
+    """size of the strokes, times that in training, 0.5 to 3; the picture keeps its size and sharpness"""
     preserve_color: Literal["luma", "histogram"] | None = None
-    """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
+    """keep the photo's colors: luma stylizes brightness only, histogram matches the stylized colors to the photo's"""
     tile: Annotated[int | None, Range(64, 16_384)] = None
-    """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
+    """stylize in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
     statistics: Literal["whole", "thumbnail"] = "whole"
     """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
     quality: Annotated[int, Range(1, 100)] = 92
@@ -43,9 +43,9 @@ class StylizeOptions(MaskOptions, OverwriteOption):
     fail_fast: bool = False
     """stop at the first picture that fails"""
     allow_truncated: bool = False
-    """paint what is left of a file that was cut off"""
+    """stylize what is left of a file that was cut off"""
     frames: Literal["first", "all", "reject"] = "first"
-    """animations: paint the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
+    """animations: stylize the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
 
 @Parameter(name="*")
@@ -55,7 +55,7 @@ class OnnxOptions(Checked):
 
     onnx_input: OnnxValues | None = None
     """another project's .onnx style: what it takes for black to white, 0 to 1, 0 to 255, -1 to 1, or 0 to 1 by
-    ImageNet's mean and deviation [default: what paints a test picture best]"""
+    ImageNet's mean and deviation [default: what suits a test picture best]"""
     onnx_output: OnnxValues | None = None
     """what it gives for that [default: what makes a picture]"""
     onnx_order: ChannelOrder | None = None
@@ -67,14 +67,14 @@ class OnnxOptions(Checked):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions(Checked):
-    """Which part of a video or an animation is painted, and how."""
+    """Which part of a video or an animation is stylized, and how."""
 
     start: Annotated[float | None, Range(0)] = None
     """second of a clip to begin with"""
     end: Annotated[float | None, Range(0, above=True)] = None
     """second of a clip to end with"""
     batch_size: Annotated[int, Range(1, 256)] = 1
-    """frames of a clip painted at once: more are faster on a GPU, and need more memory"""
+    """frames of a clip stylized at once: more are faster on a GPU, and need more memory"""
     smooth: Annotated[float, Range(0, 0.99)] = 0.0
     """steadier clips: share of the frames before in the statistics of a frame, 0 to 0.99; begins anew at cuts"""
 

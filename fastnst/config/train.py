@@ -27,7 +27,7 @@ class StepOptions(DeviceOption):
     """What a training step takes, in a training run and on the clock."""
 
     preset: Preset = "base"
-    """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
+    """network: base as in the paper, fast and tiny stylize about 7 and 13 times as fast"""
     size: Annotated[int, Range(32, 4096)] = 256
     """side of the training crops, pixels"""
     batch_size: Annotated[int, Range(1)] = 4
@@ -86,7 +86,7 @@ class TrainConfig(TrainOptions):
     output: Annotated[Path, Parameter(alias="-o")]
     """checkpoint to write, NAME.safetensors"""
     style_size: Annotated[int, Range(32, 8192)] = 768
-    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
+    """longer side the style image is scaled to, pixels: larger gives larger strokes"""
     content_weight: Annotated[float | None, Range(0)] = None
     """weight of the content term [default: 1]"""
     style_weight: Annotated[float | None, Range(0)] = None
@@ -99,7 +99,7 @@ class TrainConfig(TrainOptions):
     name: str | None = None
     """name of the style [default: that of the output]"""
     credit: str = ""
-    """painter, title, year and license of the painting, kept in the file"""
+    """painter, title, year and license of the style image, kept in the file"""
     logdir: Path | None = None
     """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
     save_every: Annotated[int, Range(1)] = 200
@@ -107,7 +107,7 @@ class TrainConfig(TrainOptions):
     preview_every: Annotated[int, Range(1)] = 1000
     """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
     time_limit: Duration = None
-    """save and stop in time before so many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
+    """save and stop in time before this many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
     resume: bool = False
     """continue an interrupted run of the same output"""
     overwrite: bool = False
@@ -156,13 +156,13 @@ class SweepConfig(TrainOptions):
     tv_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """weights of the total variation [default: that of train]"""
     style_size: Annotated[tuple[int, ...], LISTED] = (TrainConfig.style_size,)
-    """sizes the painting is scaled to, pixels"""
+    """sizes the style image is scaled to, pixels"""
     steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
     init: Path | None = None
     """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
-    """pictures to show, painted by each run [default: up to three that were held out of training]"""
+    """pictures to show, stylized by each run [default: up to three that were held out of training]"""
     tile_size: Annotated[int, Range(64, 1024)] = 320
     """longer side of each picture on the sheet, pixels"""
     overwrite: bool = False
