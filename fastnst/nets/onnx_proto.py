@@ -297,7 +297,6 @@ class OnnxGraph:
     """
 
     opset: int = 18
-    half: bool = False  # whether layers compute in float16
     _nodes: list[bytes] = field(default_factory=list)
     _constants: dict[str, bytes] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
