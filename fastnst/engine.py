@@ -17,9 +17,10 @@ from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageErro
 from fastnst.files import printable
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
-from fastnst.nets.bands import Affine, Tiler
+from fastnst.nets.bands import Tiler
 from fastnst.nets.onnx_graph import build, build_layer, read_weights
 from fastnst.nets.onnx_proto import check_onnx, read_onnx
+from fastnst.nets.rows import Affine
 from fastnst.nets.spec import Layer, NetConfig, Weights
 from fastnst.styles import DEFAULT_STYLE, bundled_style
 
