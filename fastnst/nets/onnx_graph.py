@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 
 from fastnst.errors import UsageError
-from fastnst.nets.onnx_proto import OnnxGraph, read_tensors
+from fastnst.nets.onnx_proto import read_tensors
+from fastnst.nets.onnx_writer import OnnxGraph
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, Plan, Weights, fold, layers, plan
 
 FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX

@@ -15,7 +15,7 @@ from fastnst.export import export
 from fastnst.image import to_array, to_pixels
 from fastnst.nets import bands
 from fastnst.nets.bands import Moments, Tiler, memory_needed
-from fastnst.nets.onnx_proto import OnnxGraph
+from fastnst.nets.onnx_writer import OnnxGraph
 from fastnst.nets.spec import PRESETS, NetConfig, layers
 from fastnst.nets.torch_net import TransformerNet
 
