@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fastnst import __version__
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
 from fastnst.files import printable, write_bytes
 from fastnst.image import open_regular
+from fastnst.meta import FORMAT
+from fastnst.meta import CheckpointMeta as CheckpointMeta  # imported from here by whoever reads or writes checkpoints
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
 
-FORMAT = 1
 _LARGEST = 1 << 30  # bytes; a `base` network has 7 MB, its resume state 20 MB
 _PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")  # how pickles and torch's archives of them begin
-
-
-@dataclass(frozen=True)
-class CheckpointMeta:
-    """What a trained network is and how it came to be; stored as JSON in checkpoints and exported files alike."""
-
-    preset: str
-    net: dict[str, Any]
-    style: dict[str, str]  # name, credit
-    train: dict[str, Any] = field(default_factory=dict)  # the whole TrainConfig
-    weights: dict[str, float] = field(default_factory=dict)  # of the loss terms, resolved
-    steps: int = 0
-    images_seen: int = 0
-    losses: dict[str, float] = field(default_factory=dict)  # mean over the last steps
-    held_out: list[str] = field(default_factory=list)  # photographs it never saw, relative to their folder
-    origin: dict[str, str] = field(default_factory=dict)  # of an imported one: project, family, file and its sha256
-    fastnst: str = field(default_factory=lambda: __version__)
-    torch: str = torch.__version__
-    format: int = FORMAT
-    digest: str = ""  # sha256 of the tensors
-
-    @classmethod
-    def from_json(cls, text: str, source: object) -> "CheckpointMeta":
-        """ModelError if the text is not what `to_json` writes, or was written by a newer fastnst."""
-        try:
-            values = json.loads(text)
-            if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-                raise ValueError("no format version")
-            if values["format"] > FORMAT:
-                raise ModelError(
-                    f"{printable(source)} has format {values['format']} but only up to {FORMAT} is "
-                    f"known; update fastnst"
-                )
-            known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ModelError(
-                f"{printable(source)} has an unreadable fastnst header ({error}); train or export it again"
-            ) from error
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta, *, exact: bool = False) -> None:
