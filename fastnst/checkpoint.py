@@ -136,6 +136,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and header text of a file's bytes; ModelError, or UnsafeModelError for a pickle, if there are none."""
     # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
     pickled = data[:2] in _PICKLED and data[8:9] != b"{"
     if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
@@ -162,12 +163,13 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """The pairs of a JSON object; ValueError for a name that is there twice."""
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in values:
             raise ValueError(f"tensor {name} is there twice")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
@@ -188,14 +190,15 @@ def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], 
             raise ModelError(f"{printable(path)}: the tensor {name} holds values that are not finite; train it again")
 
 
-def _check_digest(found: str, expected: str, path: Path) -> None:
-    if found != expected:
+def _check_digest(computed: str, stored: str, path: Path) -> None:
+    if computed != stored:
         raise ModelError(
             f"{printable(path)} does not match its own checksum, so it was damaged; copy or train it again"
         )
 
 
 def _digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
+    """sha256 of tensors, in the order of their names, and of plain values."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         sha.update(name.encode())

@@ -185,7 +185,7 @@ def layers(config: NetConfig) -> Iterator[Layer]:
     for index, (a, b) in enumerate(reversed(steps)):
         yield layer(f"up.{index}", b, a, 3, upsample=config.upsample)
     yield Layer(
-        "paint",
+        "paint",  # a word of files
         widths[0],
         3,
         last,
