@@ -15,12 +15,11 @@ from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
 from fastnst.device import pick_precision, torch_device
-from fastnst.engine import Engine, TorchEngine, open_engine
+from fastnst.engine import Engine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
-from fastnst.nets.onnx_proto import read_onnx
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
 from fastnst.temporal import Pan
@@ -383,10 +382,7 @@ class _Subject:
 def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
     path = Path(style)
     engine = open_engine(style, "onnx" if path.suffix == ".onnx" else "torch", options.device)
-    if isinstance(engine, TorchEngine):
-        meta = engine.meta
-    else:
-        meta = CheckpointMeta.from_json(read_onnx(path)[1].metadata.get("fastnst", ""), path)
+    meta = engine.meta
     if meta.origin and options.loss and not options.painting.is_dir():
         settings = LossSettings.default(options.loss)
     else:

@@ -21,7 +21,7 @@ from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.image import Pixels, looks_like_image, open_regular, resize
-from fastnst.nets.bands import Vector
+from fastnst.nets.rows import Vector
 from fastnst.stylize import Job, Stylizer
 from fastnst.video.animation import KINDS, Frame, Writer
 from fastnst.video.clip import VIDEOS, Reader, Sound, VideoWriter, is_video, open_clip, open_writer
