@@ -71,8 +71,8 @@ def import_model(
     imported = run_import(source, output, options)
     widths = ", ".join(map(str, imported.net.channels))
     print(
-        f"{printable(imported.path)}: a network of {imported.project}, {widths} channels, {imported.net.blocks} blocks, "
-        f"{imported.parameters / 1e6:.2f} M parameters"
+        f"{printable(imported.path)}: a network of {imported.project}, {widths} channels, "
+        f"{imported.net.blocks} blocks, {imported.parameters / 1e6:.2f} M parameters"
     )
     return 0
 

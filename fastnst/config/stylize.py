@@ -31,7 +31,7 @@ class StylizeOptions(MaskOptions, OverwriteOption):
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the photo's colors: luma stylizes brightness only, histogram matches the stylized colors to the photo's"""
     tile: Annotated[int | None, Range(64, 16_384)] = None
-    """stylize in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
+    """work in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
     statistics: Literal["whole", "thumbnail"] = "whole"
     """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
     quality: Annotated[int, Range(1, 100)] = 92
@@ -45,7 +45,7 @@ class StylizeOptions(MaskOptions, OverwriteOption):
     allow_truncated: bool = False
     """stylize what is left of a file that was cut off"""
     frames: Literal["first", "all", "reject"] = "first"
-    """animations: stylize the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
+    """animations: the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
 
 @Parameter(name="*")
