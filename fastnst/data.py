@@ -61,7 +61,7 @@ class Photographs:
         if count >= len(self.files):
             raise UsageError(
                 f"--held-out is {count} but {printable(self.folder)} has {len(self.files)} usable "
-                f"photographs; give fewer"
+                "photographs; give fewer"
             )
         self.keep_apart([self.name(path) for path in _spread(self.files, count)])
 

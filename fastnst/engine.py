@@ -193,7 +193,7 @@ class OnnxEngine:
         if stylized.shape != ramp.shape or not np.isfinite(stylized).all():
             raise ModelError(
                 f"{printable(path)} paints a test picture of another size or without finite values; "
-                f"export the style again"
+                "export the style again"
             )
 
 

@@ -48,7 +48,7 @@ class LossSettings:
         if meta.origin:
             raise ModelError(
                 f"{printable(source)} was imported and does not say with which loss it was trained; say "
-                f"with which to score "
+                "with which to score "
                 "it and against what, for example: --loss relative --painting FILE"
             )
         try:

@@ -47,7 +47,7 @@ class CheckpointMeta:
             if values["format"] > FORMAT:
                 raise ModelError(
                     f"{printable(source)} has format {values['format']} but only up to {FORMAT} is "
-                    f"known; update fastnst"
+                    "known; update fastnst"
                 )
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})

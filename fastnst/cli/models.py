@@ -38,7 +38,7 @@ def export(
     rounding = ", rounding to 8 bits included" if report.uint8 else ""
     print(
         f"{printable(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {gray:.4f} "
-        f"of 255 gray levels"
+        "of 255 gray levels"
         f"{rounding}"
     )
     return 0
