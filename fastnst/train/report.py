@@ -21,7 +21,7 @@ from fastnst.image import Array, Picture, encode_picture, read_picture, shrink
 from fastnst.logs import Preview, StepReport, find_previews, read_metrics
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.stylize import Stylizer
-from fastnst.train.loop import FREE_TO_CHANGE
+from fastnst.train.resume import FREE_TO_CHANGE
 
 log = logging.getLogger(__name__)
 

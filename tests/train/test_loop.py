@@ -27,10 +27,11 @@ from fastnst.data import Photographs
 from fastnst.engine import open_engine
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError
 from fastnst.evaluate import measure_temporal, read_photo
-from fastnst.losses import DEFAULT_WEIGHTS, LossTerms
+from fastnst.losses import DEFAULT_WEIGHTS, LossTerms, LossValues
 from fastnst.stylize import Stylizer
 from fastnst.temporal import Jolt
-from fastnst.train.loop import StepReport, TrainConfig, TrainingRun, train
+from fastnst.train.loop import StepReport, TrainConfig, train
+from fastnst.train.run import TrainingRun
 from fastnst.vgg import BUNDLED
 
 
@@ -340,7 +341,7 @@ def test_resume_with_another_painting_or_size_is_refused(configure, output, tmp_
     crash_in(configure(output), 5)
     Image.new("RGB", (96, 96), (10, 200, 30)).save(tmp_path / "painting.png")  # of the same name
 
-    with pytest.raises(UsageError, match=r"painting\.png is not the painting of the interrupted run"):
+    with pytest.raises(UsageError, match=r"painting\.png is not the style of the interrupted run"):
         train(replace(configure(output, resume=True), style=tmp_path / "painting.png"))
     with pytest.raises(UsageError, match="--size was 32, is 64, --style-size was 768, is 512"):
         train(configure(output, resume=True, size=64, style_size=512))
@@ -672,7 +673,7 @@ def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     original = TrainingRun.step
     left = [times]
 
-    def spoiled(run: TrainingRun, now: int, pixels: np.ndarray) -> tuple[float, ...]:
+    def spoiled(run: TrainingRun, now: int, pixels: np.ndarray) -> LossValues:
         if now == step and left[0]:
             left[0] -= 1
             bad = run.loss.register_forward_hook(lambda *found: LossTerms(*(term * torch.nan for term in found[2])))
@@ -754,9 +755,9 @@ def test_float16_overflow_skips_a_step_and_goes_on(configure, output):
 
 
 def gradients(config: TrainConfig, pixels: np.ndarray) -> tuple[list[float], torch.Tensor]:
-    """Losses and all gradients of a first step, before the optimizer changes anything."""
+    """Losses and all gradients of a first step, which leaves them."""
     run = TrainingRun(config, torch.device("cpu"))
-    values = run._gradients(torch.from_numpy(pixels)).tolist()
+    values = [value for value in run.step(0, pixels) if value is not None]
     return values, torch.cat([parameter.grad.flatten() for parameter in run.net.parameters()])
 
 
@@ -855,7 +856,8 @@ import numpy as np
 import torch
 from fastnst.device import keep_freed_memory
 from fastnst.errors import UnavailableError
-from fastnst.train.loop import TrainConfig, TrainingRun
+from fastnst.config import TrainConfig
+from fastnst.train.run import TrainingRun
 
 torch.set_num_threads(1)
 size, batch, spare = map(int, sys.argv[4:])
@@ -872,7 +874,7 @@ try:
 except UnavailableError as error:
     print(error)
 else:
-    print(run.micro_batch, *losses)
+    print(run.memory.micro_batch, losses.content, losses.style, losses.tv, losses.total)
 """
 
 
