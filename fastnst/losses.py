@@ -39,14 +39,14 @@ class LossWeights:
 
 # paper: the defaults of Johnson's released code, for VGG features of 0..255 images.
 # gatys: the ratio of content to style of Gatys et al. 2015, figure 2, on the same features.
-# relative: found by eye over 14 paintings; the terms are fractions of their targets' energy.
+# relative: by eye, over 14 styles; the terms are fractions of their targets' energy.
 DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
     "gatys": LossWeights(content=1.0, style=1e3, tv=0.0),
     "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
 }
 
-GRID_WEIGHT = 10.0  # found on one painting: ten times more cost style and was no better
+GRID_WEIGHT = 10.0  # by eye, on one style: ten times more cost style and was no better
 GRID_WINDOW = 32  # pixels
 
 

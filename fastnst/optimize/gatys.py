@@ -70,7 +70,7 @@ OnStep = Callable[[OptimizeReport], None]
 
 
 def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
-    """Paint the content in the styles, write the result and return its path; `on_step` sees each iteration.
+    """Stylize the content by optimization, write the result and return its path; `on_step` sees each iteration.
 
     From coarse to fine: each scale starts from the result of the one before; Adam keeps its moments.
 
@@ -88,10 +88,10 @@ def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
     if config.mask is not None:
         mask = read_mask(config, content.size)
 
-    def finish(painted: Pixels) -> Picture:
-        return _compose(config, resize(content, *painted.shape[:2]), painted, mask)
+    def finish(stylized: Pixels) -> Picture:
+        return _compose(config, resize(content, *stylized.shape[:2]), stylized, mask)
 
-    return follow(paint(config, content), finish, config, config.output, config.log_folder, on_step)
+    return follow(descend(config, content), finish, config, config.output, config.log_folder, on_step)
 
 
 def pairs(config: OptimizeConfig) -> list[OptimizeConfig]:
@@ -268,7 +268,7 @@ def noise(size: tuple[int, int], seed: int) -> Tensor:
     return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def paint(config: OptimizeConfig, content: Picture) -> Iterator[Step]:
+def descend(config: OptimizeConfig, content: Picture) -> Iterator[Step]:
     """The descent over all scales; `content` has the size of the result."""
     device = torch_device(config.device)
     weights = weights_of(config)
@@ -312,12 +312,12 @@ def _start(config: OptimizeConfig, content: Picture, style: Picture) -> Tensor:
     return as_tensor(resize(style if config.start == "style" else read_picture(Path(config.start)), *content.size))
 
 
-def _compose(config: OptimizeConfig, content: Picture, painted: Pixels, mask: Pixels | None) -> Picture:
+def _compose(config: OptimizeConfig, content: Picture, stylized: Pixels, mask: Pixels | None) -> Picture:
     if config.preserve_color == "luma":
-        painted = keep_luma_colors(content.rgb, painted)
+        stylized = keep_luma_colors(content.rgb, stylized)
     elif config.preserve_color == "histogram":
-        painted = keep_histogram_colors(content.rgb, painted)
-    picture = Picture(painted, content.alpha)
+        stylized = keep_histogram_colors(content.rgb, stylized)
+    picture = Picture(stylized, content.alpha)
     if mask is None:
         return picture
     height, width = picture.size

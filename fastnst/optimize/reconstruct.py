@@ -58,16 +58,16 @@ def _sheet(config: ReconstructConfig, picture: Picture, on_step: OnStep | None) 
         *((f"content {name}", {name: 1.0}, {}) for name in DEPTHS),
         *((f"texture to {name}", {}, dict.fromkeys(TEXTURES[:depth], 1.0)) for depth, name in enumerate(TEXTURES, 1)),
     ]
-    found: list[tuple[str, Picture]] = []
+    done: list[tuple[str, Picture]] = []
     with caught_signals() as received:
         for number, (label, content_layers, style_layers) in enumerate(wanted):
             steps = _descend(config, picture, content_layers, style_layers)
             callback = None if on_step is None else partial(on_step, number)
-            found.append((label, last_of(steps, callback, received)))
+            done.append((label, last_of(steps, callback, received)))
             if received:
                 break
-        found += [(label, white) for label, _, _ in wanted[len(found) :]]
-        tiles = [("the picture", Picture(picture.rgb)), *found[: len(DEPTHS)], ("", white), *found[len(DEPTHS) :]]
+        done += [(label, white) for label, _, _ in wanted[len(done) :]]
+        tiles = [("the picture", Picture(picture.rgb)), *done[: len(DEPTHS)], ("", white), *done[len(DEPTHS) :]]
         write_picture(arrange(tiles, columns=len(DEPTHS) + 1), config.output)
         if received:
             raise Interrupted(f"stopped; the pictures that were done are in {printable(config.output)}", received[0])

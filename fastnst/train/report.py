@@ -89,16 +89,16 @@ def _head(config: TrainConfig, reports: Sequence[StepReport], ended: str) -> str
         facts["total loss at last"] = f"{sum(report.total for report in recent) / len(recent):.3g}"
     listed = "".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts.items())
     try:
-        painting = _figure(read_picture(config.style, max_size=LARGE), "the painting", "the painting")
+        style = _figure(read_picture(config.style, max_size=LARGE), "the style", "the style")
     except FastnstError:  # removed since
-        painting = ""
+        style = ""
     lines = [
         f"<h1>{_text(config.style_name)}</h1>",
         f"<p>{_text(config.credit)}</p>" if config.credit else "",
         f'<p class="note">{_text(ended)}</p>' if ended else "",
         f'<dl class="facts">{listed}</dl>',
     ]
-    return f'<header class="head">\n<div>{"".join(lines)}</div>\n{painting}\n</header>'
+    return f'<header class="head">\n<div>{"".join(lines)}</div>\n{style}\n</header>'
 
 
 def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
@@ -117,19 +117,19 @@ def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
     if not measured:
         return "<p>No photographs were held out of training (--held-out), so there is nothing to judge it by.</p>"
     stylizer = Stylizer.open(config.output, engine="torch", device=config.device)
-    found = [f"<p>Never seen in training; painted after {meta.steps} steps.</p>"]
+    parts = [f"<p>Never seen in training; stylized after {meta.steps} steps.</p>"]
     for name, photo in shown.items():
         pair = _figure(photo, name, f"{name}, a photograph") + _figure(
-            stylizer.stylize_picture(photo), "", f"{name}, painted"
+            stylizer.stylize_picture(photo), "", f"{name}, stylized"
         )
-        found.append(f'<div class="pair">{pair}</div>')
+        parts.append(f'<div class="pair">{pair}</div>')
     loss = open_loss(LossSettings.of(meta), config.style, torch_device(config.device))
-    found += [
+    parts += [
         f"<p>Measured on the middle of each, scaled to {config.size}x{config.size} pixels: the weighted losses; the "
         "similarity with the photograph (SSIM), where 1 is the same; and a grid of 4 pixels, where 1 is none.</p>",
         _scores(measure(stylizer.painter.engine, loss, measured)),
     ]
-    return "\n".join(found)
+    return "\n".join(parts)
 
 
 def _scores(scores: Sequence[PhotoScore]) -> str:
@@ -163,9 +163,9 @@ def _previews(previews: Sequence[Preview]) -> str:
             middle = row.shape[1] // 2
             if not figures:
                 figures.append(_figure(shrink(Picture(row[:, :middle]), SMALL), "photo", f"photo {photo}"))
-            painted = shrink(Picture(row[:, middle:]), SMALL)
+            stylized = shrink(Picture(row[:, middle:]), SMALL)
             steps = f"{preview.step} step{'s' * (preview.step != 1)}"
-            figures.append(_figure(painted, steps, f"photo {photo} painted after {steps}"))
+            figures.append(_figure(stylized, steps, f"photo {photo} stylized after {steps}"))
         strips.append(f'<div class="strip">{"".join(figures)}</div>')
     return "\n".join(strips) or "<p>There are none.</p>"
 

@@ -17,7 +17,7 @@ from fastnst.train.report import leave_report, write_report
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    """A small painting and twelve small photos, one of which is held out by default."""
+    """A small style image and twelve small photos, one of which is held out by default."""
     return small_material(tmp_path_factory.mktemp("material"), photos=12)
 
 
@@ -44,16 +44,16 @@ def test_report_of_a_finished_run(finished):
     page = Page(write_report(finished).read_text())
 
     assert "12 of 12" in page.text
-    assert "Never seen in training; painted after 12 steps." in page.text
+    assert "Never seen in training; stylized after 12 steps." in page.text
     assert len(page.all("svg")) == 1
     described = [image["alt"] for image in page.all("img")]
     (held_out,) = [text.removesuffix(", a photograph") for text in described if text.endswith(", a photograph")]
     assert described == [
-        "the painting",
+        "the style",
         f"{held_out}, a photograph",
-        f"{held_out}, painted",
+        f"{held_out}, stylized",
         "photo 0",
-        *(f"photo 0 painted after {steps} steps" for steps in (0, 10, 12)),
+        *(f"photo 0 stylized after {steps} steps" for steps in (0, 10, 12)),
     ]
     net, meta = load_checkpoint(finished.output)
     loss = open_loss(LossSettings.of(meta), finished.style, torch.device("cpu"))
