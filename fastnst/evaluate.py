@@ -15,7 +15,7 @@ from fastnst import losses
 from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
-from fastnst.device import pick_precision, torch_device
+from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.engine import Engine, TorchEngine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import printable
@@ -239,12 +239,11 @@ def equivalent(
     # bfloat16 convolutions are fast with channels last.
     content = content.to(device, memory_format=torch.channels_last)
 
-    autocast = torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
-    with autocast:
+    with autocast(device, dtype):
         targets = loss.targets(content)
 
     def total(picture: Tensor) -> Tensor:
-        with autocast:
+        with autocast(device, dtype):
             return loss(picture, targets).total  # type: ignore[no-any-return]
 
     evaluations = 0
