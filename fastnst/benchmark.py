@@ -42,7 +42,7 @@ from fastnst.memory import peak_memory
 from fastnst.nets.onnx_graph import build
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import InstanceNorm, TransformerNet, UpConvolution
-from fastnst.train.loop import TrainingRun
+from fastnst.train.run import TrainingRun
 from fastnst.vgg import VGGFeatures
 
 BLOCK = 8  # steps in a row that are timed with photographs; three before them use up what was loaded ahead

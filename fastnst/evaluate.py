@@ -11,19 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst import losses
 from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
-from fastnst.device import pick_precision, torch_device
+from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.engine import Engine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
-from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
+from fastnst.losses import LossForm, LossWeights, PerceptualLoss
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
 from fastnst.temporal import Pan
-from fastnst.vgg import Pooling, VGGFeatures
+from fastnst.vgg import Pooling
 from fastnst.video.animation import Frame
 from fastnst.video.clip import open_clip
 
@@ -75,12 +76,12 @@ class LossSettings:
     def default(cls, form: LossForm) -> "LossSettings":
         """Those that training has when told nothing but the form."""
         names = ("style_size", "content_layers", "style_layers", "vgg", "pooling")
-        return cls(form, DEFAULT_WEIGHTS[form], **{name: getattr(TrainConfig, name) for name in names})
+        return cls(form, LossWeights.resolve(form), **{name: getattr(TrainConfig, name) for name in names})
 
     def replaced(self, options: EvaluateOptions) -> "LossSettings":
         """With what the options say instead; another form of weighing comes with its own weights."""
         form = options.loss or self.loss
-        weights = self.weights if form == self.loss else DEFAULT_WEIGHTS[form]
+        weights = self.weights if form == self.loss else LossWeights.resolve(form)
         given = {name: getattr(options, f"{name}_weight") for name in ("content", "style", "tv")}
         others = {name: getattr(options, name) for name in ("style_size", "content_layers", "style_layers")}
         others |= {"vgg": options.vgg, "pooling": options.pooling}
@@ -237,12 +238,11 @@ def equivalent(
     # bfloat16 convolutions are fast with channels last.
     content = content.to(device, memory_format=torch.channels_last)
 
-    autocast = torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
-    with autocast:
+    with autocast(device, dtype):
         targets = loss.targets(content)
 
     def total(picture: Tensor) -> Tensor:
-        with autocast:
+        with autocast(device, dtype):
             return loss(picture, targets).total  # type: ignore[no-any-return]
 
     evaluations = 0
@@ -302,18 +302,16 @@ def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> P
 
     Raises InputError for an unusable painting, UsageError for unknown layers, ModelError for unusable VGG weights.
     """
-    layers = [*settings.content_layers, *settings.style_layers]
-    features = VGGFeatures(layers, settings.vgg, settings.pooling).to(memory_format=torch.channels_last)
-    picture = read_style(painting, settings.style_size)
-    loss = PerceptualLoss(
-        features.to(device),
-        torch.from_numpy(to_array(picture.rgb)).to(device),
+    return losses.open_loss(
+        [read_style(painting, settings.style_size)],
         settings.weights,
+        device,
         settings.loss,
         settings.content_layers,
         settings.style_layers,
+        vgg=settings.vgg,
+        pooling=settings.pooling,
     )
-    return loss.to(device)
 
 
 def read_photo(path: Path, size: int) -> Array:

@@ -1,6 +1,6 @@
-"""How steadily a style paints what moves, without optical flow: a penalty for training and a number afterwards.
+"""Temporal consistency without optical flow: a penalty on flicker for training and a number for it afterwards.
 
-A still picture that is moved by a known amount shows everything: the painting should move with it and not boil.
+A still picture that is moved by a known amount shows everything: what is made of it should move with it.
 """
 
 import math
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of the penalty: together the paint strokes may land a few pixels elsewhere, which covers every phase of a network
-# that computes at a quarter of the resolution.
+# Of the penalty: together they move a stroke by a few pixels, which covers every phase of a network that computes at a
+# quarter of the resolution.
 SHIFT = 4.0  # pixels, to every side
 ZOOM = 0.02  # share of the size
 TURN = math.radians(1)
@@ -43,8 +43,10 @@ class Jolt:
         moved = move(images, self.matrices)
         return (moved + self.noise.to(moved)).clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
-    def distance(self, painted: Tensor, still: Tensor) -> Tensor:
-        """Mean squared difference of the painted moved pictures and the moved paintings, (N, 3, H, W) each: scalar.
+    def distance(self, stylized: Tensor, still: Tensor) -> Tensor:
+        """The flicker: stylized moved pictures against moved stylized ones, (N, 3, H, W) each, mean square: scalar.
+
+        `stylized` was made of `content(images)`, `still` of the images themselves.
 
         Source: Wang et al. 2020, "Consistent video style transfer via compound regularization", without optical flow
         and without a memory of frames; noise alone is "Stabilizing neural style transfer for video", Element AI 2018.
@@ -53,7 +55,7 @@ class Jolt:
         reach = SHIFT + (ZOOM + TURN) * max(height, width) / 2 + EDGE  # farther in, every place has its neighbors
         margin = min(math.ceil(reach), (min(height, width) - 1) // 2)
         inside = (..., slice(margin, height - margin), slice(margin, width - margin))
-        return (painted.float()[inside] - move(still.float(), self.matrices)[inside]).square().mean()
+        return (stylized.float()[inside] - move(still.float(), self.matrices)[inside]).square().mean()
 
 
 def _draw(seed: int, position: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -99,7 +101,7 @@ class Pan:
         return cls((seen + noise.to(seen)).clamp(0, 1).mul(255).round() / 255, motion)
 
     def unsteadiness(self, frames: Tensor) -> float:
-        """The root mean squared difference, in gray levels of 255, of neighboring frames where they show the same.
+        """The flicker: neighboring frames' root mean squared difference where they show the same, gray levels of 255.
 
         The warping error of Lai et al. 2018, "Learning blind video temporal consistency", with the known movement in
         the place of optical flow.

@@ -2,19 +2,18 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from signal import Signals
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastnst.config import DreamConfig
-from fastnst.device import pick_precision, torch_device
+from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.dream.inception import Features, open_features
 from fastnst.errors import InputError, Interrupted
 from fastnst.files import check_output, printable
@@ -86,10 +85,7 @@ class Objective:
 
 def extract(network: Features, images: Tensor, layers: Sequence[str], dtype: torch.dtype) -> dict[str, Tensor]:
     """Features in float32 of (N, 3, H, W) RGB 0..1, with convolutions in this arithmetic."""
-    autocast: Any = nullcontext()
-    if dtype is not torch.float32:
-        autocast = torch.autocast(images.device.type, dtype=dtype)
-    with autocast:
+    with autocast(images.device, dtype):
         features = network(images.contiguous(memory_format=torch.channels_last), layers)
     return {name: at_least_float32(values) for name, values in features.items()}
 

@@ -5,7 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastnst.config import FinetuneConfig
 from fastnst.data import Photographs, prepare_ahead
-from fastnst.device import keep_freed_memory, pick_precision, torch_device
+from fastnst.device import autocast, keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import (
     DivergedError,
     FastnstError,
@@ -365,8 +365,7 @@ class _Run:
     def _averages(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         """uint8 (N, size, size, 3) -> (N, 512) float32."""
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
-        half = self.dtype is not torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype) if half else nullcontext():
+        with autocast(self.device, self.dtype):
             return self.model.averages(images)
 
     @torch.no_grad()
