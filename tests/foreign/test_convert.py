@@ -37,7 +37,8 @@ from fastnst.engine import OnnxEngine, TorchEngine
 from fastnst.errors import InputError, ModelError, OutputError, UnsafeModelError, UsageError
 from fastnst.evaluate import evaluate
 from fastnst.export import export
-from fastnst.foreign.convert import ORIGINS, import_model
+from fastnst.foreign.convert import import_model
+from fastnst.foreign.projects import ORIGINS
 from fastnst.info import describe
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets.spec import NetConfig
@@ -458,7 +459,7 @@ def test_values_and_order_can_be_told(tmp_path):
 def test_zeros_around_layers_and_a_mean_to_subtract_do_not_go_together(originals, tmp_path):
     _, source, _ = originals("lengstrom")
 
-    with pytest.raises(UsageError, match="--values imagenet cannot be meant"):
+    with pytest.raises(UsageError, match="--values imagenet is invalid"):
         import_model(source, tmp_path / "a.safetensors", ImportOptions(values="imagenet"))
 
 
