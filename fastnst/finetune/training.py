@@ -449,7 +449,8 @@ class _Run:
     def _check_stop(self) -> None:
         if self.received:
             raise _Stopped(self.received[0])
-        if self.deadline.comes():
+        self.deadline.step()
+        if self.deadline.near:
             raise _Stopped(OUT_OF_TIME)
 
 

@@ -169,7 +169,8 @@ class _Loop:
                 self.on_step(report)
 
             done = step + 1
-            late = done < config.steps and self.deadline.comes()
+            self.deadline.step()
+            late = done < config.steps and self.deadline.near
             if stop := ranks.highest(received[0] if received else OUT_OF_TIME if late else 0):
                 self._save(done)
                 return _stopped(stop, done, config)
