@@ -13,22 +13,9 @@ from torch import Tensor
 
 from fastnst.cli import main
 from fastnst.config import DreamConfig
-from fastnst.dream.deepdream import (
-    MARGIN,
-    Objective,
-    _likeness,
-    blur,
-    cuts,
-    deep_dream,
-    dream,
-    octave_sizes,
-    resample,
-    smooth,
-    tiled_gradient,
-    tiles,
-    toned,
-    zoom_in,
-)
+from fastnst.dream.deepdream import deep_dream, dream, octave_sizes, resample, toned, zoom_in
+from fastnst.dream.gradient import MARGIN, blur, cuts, smooth, tiled_gradient, tiles
+from fastnst.dream.objective import Objective, likeness
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
 from fastnst.image import read_picture, to_array
 from fastnst.vgg import VGGFeatures
@@ -200,7 +187,7 @@ def test_likeness_is_the_product_with_what_fits_best():
     features = torch.tensor([[1.0, 0.0], [0.0, 2.0]])  # places (1, 0) and (0, 2)
     guide = torch.tensor([[3.0, 0.0, 1.0], [0.0, 5.0, 1.0]])
 
-    assert float(_likeness(features, guide)) == (1 * 3 + 2 * 5) / 4
+    assert float(likeness(features, guide)) == (1 * 3 + 2 * 5) / 4
 
 
 def test_a_guide_makes_features_more_like_its_own():

@@ -9,7 +9,6 @@ from PIL import Image
 
 from fastnst.cli import main
 from fastnst.config import FeatureOptions, FilterOptions
-from fastnst.dream.deepdream import extract
 from fastnst.dream.filters import (
     STRONGEST,
     before_relu,
@@ -22,6 +21,7 @@ from fastnst.dream.filters import (
     start,
     vary,
 )
+from fastnst.dream.objective import extract
 from fastnst.errors import Interrupted, OutputError, UsageError
 from fastnst.image import Picture, read_picture, resize, to_array
 from fastnst.sheet import arrange
