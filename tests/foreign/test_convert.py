@@ -145,10 +145,10 @@ def test_a_checkpoint_says_where_it_came_from(run, originals, tmp_path, monkeypa
 
     assert (status, err) == (0, "")
     assert out.startswith("candy.safetensors: a network of pytorch/examples fast_neural_style, 8, 12, 16 channels, 5 b")
-    found = json.loads(run("info", "candy.safetensors", "--json")[1])
+    description = json.loads(run("info", "candy.safetensors", "--json")[1])
     sha = hashlib.sha256(source.read_bytes()).hexdigest()
-    assert found["style"] == {"name": "candy", "credit": "pytorch/examples, BSD-3-Clause"}
-    assert found["origin"] == {
+    assert description["style"] == {"name": "candy", "credit": "pytorch/examples, BSD-3-Clause"}
+    assert description["origin"] == {
         "project": "pytorch/examples fast_neural_style",
         "family": "pytorch-examples",
         "file": "style.pth",
@@ -260,8 +260,8 @@ def test_an_imported_style_is_evaluated_with_the_loss_that_is_given(originals):
     painting = PAINTINGS / "great-wave.jpg"
     given = EvaluateOptions(content=PHOTOS, painting=painting, device="cpu", loss="paper", style_size=64, size=64)
 
-    (found,) = evaluate([checkpoint], {"cat": photo(64, 64)}, given)
+    (evaluation,) = evaluate([checkpoint], {"cat": photo(64, 64)}, given)
 
-    assert (found.settings.loss, found.settings.weights) == ("paper", DEFAULT_WEIGHTS["paper"])
-    assert (found.settings.style_size, found.settings.style_layers) == (64, TrainConfig.style_layers)
-    assert np.isfinite(found.mean["total"])
+    assert (evaluation.settings.loss, evaluation.settings.weights) == ("paper", DEFAULT_WEIGHTS["paper"])
+    assert (evaluation.settings.style_size, evaluation.settings.style_layers) == (64, TrainConfig.style_layers)
+    assert np.isfinite(evaluation.mean["total"])

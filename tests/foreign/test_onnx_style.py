@@ -170,9 +170,9 @@ def test_a_style_of_another_project_paints_what_its_network_paints(net, tmp_path
 def test_values_are_guessed_from_what_comes_out(net, tmp_path, kind, takes, gives):
     engine = opened(tmp_path, exported(net, kind))
 
-    found = engine.adapter.convention
+    convention = engine.adapter.convention
 
-    assert (found.takes, found.gives) == (takes, gives)
+    assert (convention.takes, convention.gives) == (takes, gives)
 
 
 def test_values_by_the_statistics_of_imagenet_are_guessed_and_undone(tmp_path):
@@ -213,9 +213,9 @@ def plain(factor, offset, *after):
 def test_networks_that_normalize_nothing_show_what_they_take(tmp_path, content, takes):
     engine = opened(tmp_path, content)
 
-    found = engine.adapter.convention
+    convention = engine.adapter.convention
 
-    assert (found.takes, found.gives) == ((takes, takes) if takes else ("255", "signed"))
+    assert (convention.takes, convention.gives) == ((takes, takes) if takes else ("255", "signed"))
 
 
 def test_all_that_is_guessed_can_be_told(net, tmp_path):
