@@ -4,6 +4,7 @@ Which photo stands at a position, and how it is cropped, depends on (seed, posit
 workers, not on where a run was interrupted.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from PIL import Image
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable
 from fastnst.image import Limits, Pixels, read_picture, read_size
+
+log = logging.getLogger(__name__)
 
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
 KEPT = 1 << 29  # bytes of decoded photos that stay in memory
@@ -149,6 +152,19 @@ def prepare_ahead(make: Callable[[T], U], batches: Iterable[Iterable[T]], worker
                 yield [made.result() for made in ahead.popleft()]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def report_unusable(photographs: Photographs, listed_in: str = "") -> None:
+    """Warn of what is left out, the first three by name; `listed_in` names a file that has them all."""
+    if not (bad := photographs.unusable):
+        return
+    named = ", ".join(f"{printable(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
+    total = len({*bad, *photographs.files, *photographs.held_out})  # what is found damaged later stays in files
+    log.warning(
+        "%d of the %d files in %s are unusable and left out: %s%s",
+        *(len(bad), total, printable(photographs.folder), named),
+        "" if len(bad) <= 3 else f", ... (all in {listed_in})" if listed_in else ", ...",
+    )
 
 
 @lru_cache(maxsize=4)

@@ -55,7 +55,7 @@ def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequenc
 
 
 def arrange(tiles: Sequence[tuple[str, Picture]], columns: int | None = None) -> Picture:
-    """Labeled pictures of one size in rows on white, in so many columns or a shape near a square."""
+    """Labeled pictures of one size in rows on white, in this number of columns or a shape near a square."""
     height, width = tiles[0][1].size
     columns = columns or max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
     columns = min(columns, len(tiles))

@@ -13,7 +13,7 @@ from fastnst.files import printable
 from fastnst.train.ranks import Ranks
 
 if TYPE_CHECKING:
-    from fastnst.finetune.training import EpochReport
+    from fastnst.finetune.epochs import EpochReport
 
 
 @app.command

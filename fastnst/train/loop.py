@@ -131,7 +131,8 @@ class _Loop:
             if self.on_step is not None:
                 self.on_step(report)
 
-            late = done < config.steps and self.deadline.comes()
+            self.deadline.step()
+            late = done < config.steps and self.deadline.near
             reason = ranks.highest(received[0] if received else OUT_OF_TIME if late else 0)
             if reason or done % config.save_every == 0 or done == config.steps:
                 self._save(done)
