@@ -88,8 +88,7 @@ def stylize(
                 if progress is None:
                     progress = stack.enter_context(Progress("painting", 100, "%", quiet=verbosity.quiet))
                 if int(100 * share) > progress.done:
-                    progress.start_at(int(100 * share) - 1)
-                    progress.advance()
+                    progress.at(int(100 * share))
 
             if not single:
                 progress = stack.enter_context(Progress("painting", len(jobs), "picture", quiet=verbosity.quiet))
@@ -121,9 +120,8 @@ def _paint_clip(
     with Progress("painting", 1, "frame", quiet=verbosity.quiet) as progress:
 
         def on_frame(done: int, total: int) -> None:
-            progress.start_at(done - 1)
             progress.total = total
-            progress.advance()
+            progress.at(done)
 
         painted = paint_clip(stylizer, job, options, clip, on_frame)
     path = printable(painted.path)
