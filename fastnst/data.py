@@ -5,18 +5,15 @@ workers, not on where a run was interrupted.
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from fastnst.ahead import prepare_ahead
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable
 from fastnst.image import Limits, Pixels, read_picture, read_size
@@ -24,9 +21,6 @@ from fastnst.image import Limits, Pixels, read_picture, read_size
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
 KEPT = 1 << 29  # bytes of decoded photos that stay in memory
 _LIMITS = Limits(smallest=16)
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass
@@ -136,28 +130,13 @@ class Photographs:
         return map(np.stack, prepare_ahead(self.crop, positions, workers))
 
 
-def prepare_ahead(make: Callable[[T], U], batches: Iterable[Iterable[T]], workers: int) -> Iterator[list[U]]:
-    """What threads make of the items of each batch, in order, up to three batches ahead."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        ahead: deque[list[Future[U]]] = deque()
-        waiting = iter(batches)
-        try:
-            while True:
-                ahead += ([pool.submit(make, item) for item in batch] for batch in islice(waiting, 3 - len(ahead)))
-                if not ahead:
-                    return
-                yield [made.result() for made in ahead.popleft()]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
     return tuple(np.random.default_rng([seed, epoch, count]).permutation(count).tolist())
 
 
 def _spread(files: Sequence[Path], count: int) -> list[Path]:
-    """So many files at even distances, whatever subfolders they are in."""
+    """This number of files at even distances, whatever subfolders they are in."""
     return [files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)]
 
 

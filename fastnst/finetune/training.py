@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.ahead import prepare_ahead
 from fastnst.config import FinetuneConfig
-from fastnst.data import Photographs, prepare_ahead
+from fastnst.data import Photographs
 from fastnst.device import keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import (
     DivergedError,
