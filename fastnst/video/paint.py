@@ -20,9 +20,10 @@ from PIL import Image
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
+from fastnst.folder import Job
 from fastnst.image import Pixels, looks_like_image, open_regular, resize
 from fastnst.nets.bands import Vector
-from fastnst.stylize import Job, Stylizer
+from fastnst.stylize import Hooks, Stylizer
 from fastnst.video.animation import KINDS, Frame, Writer
 from fastnst.video.clip import VIDEOS, Reader, Sound, VideoWriter, is_video, open_clip, open_writer
 
@@ -135,14 +136,13 @@ class _Pipeline:
         self.stylizer, self.reader, self.writer, self.options = stylizer, reader, writer, options
         self.batch_size, self.on_frame = clip.batch_size, on_frame
         self.cut = CutDetector()
-        self.smoothed = [SmoothedStatistics(clip.smooth) for _ in stylizer.painters] if clip.smooth else []
+        self.smoothed = [SmoothedStatistics(clip.smooth) for _ in range(2)] if clip.smooth else []
+        self.hooks = Hooks(on_moments=self.smoothed[0], outside_moments=self.smoothed[1]) if clip.smooth else Hooks()
         self.size: tuple[int, int] | None = None  # of the painted frames
         self.done = 0
 
     def run(self, target: Path) -> int:
         """Paint all of it and make the file complete; how many frames there were."""
-        for painter, smoothed in zip(self.stylizer.painters, self.smoothed, strict=False):
-            painter.on_moments = smoothed
         incoming = _Conveyor(self._thinned(target), 2 * self.batch_size + 2)
         outgoing: _Outlet = _Outlet(self._write, 2 * self.batch_size + 2)
         try:
@@ -166,8 +166,6 @@ class _Pipeline:
         finally:
             incoming.stop()
             outgoing.stop()
-            for painter in self.stylizer.painters:
-                painter.on_moments = None
         return self.done
 
     def _thinned(self, target: Path) -> Iterator[Frame | Sound]:
@@ -209,7 +207,7 @@ class _Pipeline:
             self._paint(batch, outgoing)
 
     def _paint(self, batch: Sequence[Frame], outgoing: "_Outlet") -> None:
-        pictures = self.stylizer.stylize_pictures([frame.picture for frame in batch], self.options)
+        pictures = self.stylizer.stylize_pictures([frame.picture for frame in batch], self.options, self.hooks)
         for frame, picture in zip(batch, pictures, strict=True):
             self.size = self.size or picture.size
             if picture.size != self.size:  # a video may change its size on the way, a file has one

@@ -16,8 +16,9 @@ from PIL import Image
 from fastnst.cli import main
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, OutputError, UsageError
+from fastnst.folder import Job
 from fastnst.image import Picture
-from fastnst.stylize import Job, Stylizer
+from fastnst.stylize import Stylizer
 from fastnst.video.animation import Frame, animation_writer
 from fastnst.video.paint import CutDetector, SmoothedStatistics, paint_clip, part_of, plan_clip
 
@@ -121,7 +122,8 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from fastnst.config import ClipOptions, StylizeOptions
-from fastnst.stylize import Job, Stylizer
+from fastnst.folder import Job
+from fastnst.stylize import Stylizer
 from fastnst.video.paint import paint_clip
 
 paint_clip(Stylizer(lambda images: images), Job(Path(sys.argv[1]), Path(sys.argv[2])), StylizeOptions(overwrite=True))
@@ -152,7 +154,7 @@ def test_a_frame_of_another_size_is_fitted_in(tmp_path):
     sizes = iter([(48, 64), (96, 128), (48, 64)])
 
     class Odd(Stylizer):
-        def stylize_pictures(self, pictures, options=None):
+        def stylize_pictures(self, pictures, options=None, hooks=None):
             height, width = next(sizes)
             return [Picture(np.zeros((height, width, 3), np.uint8)) for _ in pictures]
 
