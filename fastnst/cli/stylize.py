@@ -61,7 +61,7 @@ def stylize(
     verbosity.start()
     from fastnst.folder import plan
     from fastnst.stylize import Stylizer, inside_and_outside
-    from fastnst.video.paint import plan_clip
+    from fastnst.video.stylize import plan_clip
 
     inside, outside = inside_and_outside(style or [], options, mix or None)
     open_style = partial(
@@ -147,7 +147,7 @@ def _stylize_clip(
     stylizer: "Stylizer", job: "Job", options: StylizeOptions, clip: ClipOptions, verbosity: JsonVerbosity
 ) -> int:
     from fastnst.progress import Progress
-    from fastnst.video.paint import paint_clip
+    from fastnst.video.stylize import stylize_clip
 
     with Progress("painting", 1, "frame", quiet=verbosity.quiet) as progress:
 
@@ -155,10 +155,10 @@ def _stylize_clip(
             progress.total = total
             progress.at(done)
 
-        painted = paint_clip(stylizer, job, options, clip, on_frame)
-    path = printable(painted.path)
-    failed = [{"input": printable(job.source), "error": painted.problem}] if painted.problem else []
-    print(json.dumps({"written": [path], "frames": painted.frames, "failed": failed}) if verbosity.as_json else path)
+        stylized = stylize_clip(stylizer, job, options, clip, on_frame)
+    path = printable(stylized.path)
+    failed = [{"input": printable(job.source), "error": stylized.problem}] if stylized.problem else []
+    print(json.dumps({"written": [path], "frames": stylized.frames, "failed": failed}) if verbosity.as_json else path)
     return 1 if failed else 0
 
 

@@ -28,7 +28,7 @@ from fastnst.image import (
 )
 from fastnst.interrupt import caught_signals
 from fastnst.losses import at_least_float32
-from fastnst.video.animation import check_animation, write_animation
+from fastnst.video.write import check_animation, write_animation
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from fastnst.logs import PictureLogs
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
 from fastnst.optimize.descent import AdamState, Iterate, descend_adam, descend_lbfgs
 from fastnst.vgg import VGGFeatures
-from fastnst.video.animation import check_animation, write_animation
+from fastnst.video.write import check_animation, write_animation
 
 # Found by eye at 512 pixels with the layers of Gatys et al., whose content layer lies deeper than that of training.
 RELATIVE = LossWeights(content=1.0, style=10.0, tv=0.05)
