@@ -26,7 +26,7 @@ _PICTURE_SUFFIXES = {*SUFFIXES, ".gif", ".avif"}
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to paint and where to put it; "-" is standard input or output."""
+    """One picture to stylize and where to put it; "-" is standard input or output."""
 
     source: Path | str
     target: Path | str
@@ -41,12 +41,12 @@ class Outcome:
 
 
 def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Job]:
-    """What to paint and where to, with every output checked, before any work is done.
+    """What to stylize and where to, with every output checked, before any work is done.
 
     Inputs are files, folders (searched recursively), glob patterns, or "-". One file goes to a file if the output is
     named like a picture, else into a folder.
 
-    Raises UsageError for outputs that collide or cannot be meant, InputError if there is nothing to paint, OutputError
+    Raises UsageError for outputs that collide or are invalid, InputError if there is nothing to stylize, OutputError
     for an output that exists already or cannot be written.
     """
     several = len(inputs) != 1 or _is_many(inputs[0])
@@ -137,11 +137,11 @@ def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions) -
 
 def _pictures_below(folder: Path, output: Path) -> list[Path]:
     """Pictures in a folder and below, except those an earlier run left in the output folder."""
-    found = []
+    pictures = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _same(Path(root, name), output))
-        found += [path for name in sorted(names) if _is_picture(path := Path(root, name))]
-    return found
+        pictures += [path for name in sorted(names) if _is_picture(path := Path(root, name))]
+    return pictures
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -168,18 +168,18 @@ def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
     verbosity.start()
     from fastnst.styles import DEFAULT_STYLE, bundled_styles
 
-    found = bundled_styles()
+    bundled = bundled_styles()
     if verbosity.as_json:
         print(
             json.dumps(
                 [
                     {"name": s.name, "credit": s.credit, "preset": s.preset, "default": s.name == DEFAULT_STYLE}
-                    for s in found
+                    for s in bundled
                 ]
             )
         )
         return 0
-    for style in found:
+    for style in bundled:
         mark = "  (default)" if style.name == DEFAULT_STYLE else ""
         print(f"{style.name:<16}  {style.credit}{mark}")
     return 0
