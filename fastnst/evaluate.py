@@ -25,8 +25,8 @@ from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
 from fastnst.temporal import Pan
 from fastnst.vgg import Pooling
-from fastnst.video.animation import Frame
-from fastnst.video.clip import open_clip
+from fastnst.video.frames import Frame
+from fastnst.video.read import open_clip
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
 

@@ -84,9 +84,8 @@ def _descent(title: str, total: int, verbosity: Verbosity) -> "Iterator[OnStep]"
 
         def on_step(report: "OptimizeReport") -> None:
             if report.step:
-                progress.start_at(report.step - 1)
                 losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
-                progress.advance(f"{report.scale} pixels, {losses}")
+                progress.at(report.step, f"{report.scale} pixels, {losses}")
 
         yield on_step
 
@@ -114,9 +113,9 @@ def dream(
 
         def on_step(frame: int, step: Step) -> None:
             done = sum(planned[:frame]) * config.octaves + (step.octave - 1) * planned[frame]
-            progress.start_at(done + step.step - 1)
             of_frame = f"frame {frame + 1} of {config.zoom}, " if config.zoom else ""
-            progress.advance(f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}")
+            note = f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}"
+            progress.at(done + step.step, note)
 
         dreamed = run_dream(config, on_step)
     if verbosity.as_json:
@@ -146,8 +145,7 @@ def visualize_filters(
     with Progress("drawing", total, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(filters: int) -> None:
-            progress.start_at(progress.done + filters - 1)
-            progress.advance()
+            progress.at(progress.done + filters)
 
         path = filter_sheet(options, on_step)
     print(printable(path))

@@ -35,10 +35,10 @@ def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
     with Progress("training", config.steps, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(report: StepReport) -> None:
-            progress.start_at(report.step)
             losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
             images = report.images // (report.step + 1)  # a step
-            progress.advance(f"{losses}, {report.images_per_second:.1f} images/s", report.images_per_second / images)
+            note = f"{losses}, {report.images_per_second:.1f} images/s"
+            progress.at(report.step + 1, note, report.images_per_second / images)
 
         try:
             path = run_training(config, on_step)
@@ -70,9 +70,9 @@ def sweep(config: SweepConfig, *, verbosity: Verbosity = Verbosity()) -> int:
     with Progress("training", count * config.steps, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(run: int, report: StepReport) -> None:
-            progress.start_at(run * config.steps + report.step)
             rate = report.images_per_second / config.batch_size
-            progress.advance(f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}", rate)
+            note = f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}"
+            progress.at(run * config.steps + report.step + 1, note, rate)
 
         report = run_sweep(config, on_step)
     print(printable(report.path))

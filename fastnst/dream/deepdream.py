@@ -20,7 +20,7 @@ from fastnst.errors import InputError, Interrupted
 from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, to_array, to_pixels, write_picture
 from fastnst.interrupt import caught_signals, reason_name, until_signal
-from fastnst.video.animation import check_animation, write_animation
+from fastnst.video.write import check_animation, write_animation
 
 log = logging.getLogger(__name__)
 

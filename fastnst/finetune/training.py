@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.ahead import prepare_ahead
 from fastnst.config import FinetuneConfig
-from fastnst.data import Photographs, prepare_ahead, report_unusable
+from fastnst.data import Photographs, report_unusable
 from fastnst.device import autocast, keep_freed_memory, pick_precision, torch_device
 from fastnst.errors import DivergedError, Interrupted, UnavailableError, UsageError
 from fastnst.files import check_output, printable, remove_leftovers

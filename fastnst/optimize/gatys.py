@@ -36,7 +36,7 @@ from fastnst.interrupt import caught_signals
 from fastnst.logs import PictureLogs
 from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.optimize.descent import AdamState, descend_adam, descend_lbfgs
-from fastnst.video.animation import check_animation, write_animation
+from fastnst.video.write import check_animation, write_animation
 
 # In the relative form, where training has 2: by eye at 512 pixels with the layers of Gatys et al., whose content layer
 # lies deeper than that of training.

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from fastnst.checkpoint import TrainState, previous_state
 from fastnst.config import TrainConfig
-from fastnst.data import Photographs
+from fastnst.data import Photographs, report_unusable
 from fastnst.device import torch_device
 from fastnst.errors import DivergedError, Interrupted, OutputError
 from fastnst.files import printable, remove_leftovers, write_bytes
@@ -62,7 +62,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
                 remove_leftovers(folder)
         photographs = Photographs(config.content, config.size, config.seed, config.held_out)
         if ranks.first:
-            _report_unusable(photographs)
+            report_unusable(photographs, "bad_images.txt")
         run = TrainingRun(config, device, ranks)
         start = resume(run, photographs) if config.resume else 0
         if ranks.first and not config.resume:
@@ -188,17 +188,6 @@ class _Loop:
             else:
                 forget_state(self.config)
         return step
-
-
-def _report_unusable(photographs: Photographs) -> None:
-    if not (bad := photographs.unusable):
-        return
-    named = ", ".join(f"{printable(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
-    log.warning(
-        "%d of the %d files in %s are unusable and left out: %s%s",
-        *(len(bad), len(bad) + len(photographs.files) + len(photographs.held_out), printable(photographs.folder)),
-        *(named, ", ... (all in bad_images.txt)" if len(bad) > 3 else ""),
-    )
 
 
 def _give_up(problem: NotFinite, config: TrainConfig, ranks: Ranks) -> NoReturn:

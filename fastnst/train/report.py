@@ -127,7 +127,7 @@ def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
     parts += [
         f"<p>Measured on the middle of each, scaled to {config.size}x{config.size} pixels: the weighted losses; the "
         "similarity with the photograph (SSIM), where 1 is the same; and a grid of 4 pixels, where 1 is none.</p>",
-        _scores(measure(stylizer.painter.engine, loss, measured)),
+        _scores(measure(stylizer.engine, loss, measured)),
     ]
     return "\n".join(parts)
 

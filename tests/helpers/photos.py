@@ -8,6 +8,16 @@ import numpy as np
 from PIL import Image
 
 
+def noise(height: int = 20, width: int = 24, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def photo(path: Path, height: int = 20, width: int = 24) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(height, width)).save(path)
+    return path
+
+
 def save_plain(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (48, 40)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
