@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastnst import losses
@@ -21,9 +20,9 @@ from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
 from fastnst.losses import LossForm, LossWeights, PerceptualLoss
+from fastnst.metrics import Pan, grid, ssim
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
-from fastnst.temporal import Pan
 from fastnst.vgg import Pooling
 from fastnst.video.frames import Frame
 from fastnst.video.read import open_clip
@@ -54,7 +53,7 @@ class LossSettings:
             )
         try:
             train = meta.train
-            found = cls(
+            settings = cls(
                 loss=train["loss"],
                 weights=LossWeights(**{name: float(value) for name, value in meta.weights.items()}),
                 style_size=int(train["style_size"]),
@@ -63,14 +62,14 @@ class LossSettings:
                 vgg=str(train["vgg"]),
                 pooling=train["pooling"],
             )
-            if found.loss not in get_args(LossForm) or found.pooling not in get_args(Pooling):
+            if settings.loss not in get_args(LossForm) or settings.pooling not in get_args(Pooling):
                 raise ValueError("neither form nor pooling of this fastnst")
-            check_range("style_size", found.style_size, 32, 8192)
+            check_range("style_size", settings.style_size, 32, 8192)
         except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
             raise ModelError(
                 f"{printable(source)} does not say with which loss it was trained; give one that fastnst trained"
             ) from error
-        return found
+        return settings
 
     @classmethod
     def default(cls, form: LossForm) -> "LossSettings":
@@ -99,7 +98,7 @@ class Equivalent:
 @dataclass(frozen=True)
 class Temporal:
     """How far neighboring frames of a pan over a photo differ where they show the same, gray levels of 255, root mean
-    square: those of the clip, which differ by its noise, and the painted ones."""
+    square: those of the clip, which differ by its noise, and the stylized ones."""
 
     clip: float
     painted: float
@@ -126,10 +125,10 @@ class PhotoScore:
 
     @property
     def numbers(self) -> dict[str, float]:
-        found = {name: getattr(self, name) for name in NUMBERS}
+        numbers = {name: getattr(self, name) for name in NUMBERS}
         if self.temporal is not None:
-            found |= {"temporal": self.temporal.ratio, "flicker": self.temporal.painted}
-        return found
+            numbers |= {"temporal": self.temporal.ratio, "flicker": self.temporal.painted}
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -150,12 +149,12 @@ class Evaluation:
 
     def median(self, start: str) -> Equivalent | None:
         """Over the photos, where one that was not reached counts as infinity; `start` is from_noise or from_content."""
-        found: list[Equivalent] = [e for score in self.photos if (e := getattr(score, start)) is not None]
-        if not found:
+        reached: list[Equivalent] = [one for score in self.photos if (one := getattr(score, start)) is not None]
+        if not reached:
             return None
-        middle = statistics.median(math.inf if e.iterations is None else e.iterations for e in found)
-        evaluations = statistics.median(e.evaluations for e in found)
-        return Equivalent(None if middle == math.inf else middle, evaluations)
+        iterations = statistics.median(math.inf if one.iterations is None else one.iterations for one in reached)
+        evaluations = statistics.median(one.evaluations for one in reached)
+        return Equivalent(None if iterations == math.inf else iterations, evaluations)
 
     def to_json(self) -> dict[str, Any]:
         starts = ("from_noise", "from_content")
@@ -169,7 +168,7 @@ def evaluate(
     options: EvaluateOptions,
     on_picture: Callable[[str], None] = lambda _: None,
 ) -> list[Evaluation]:
-    """Score styles on named photos (see measure); `on_picture` hears of each painting and, with lbfgs, each descent.
+    """Score styles on named photos (see measure); `on_picture` hears of each stylized photo and each L-BFGS descent.
 
     Raises UsageError for an unknown style, ModelError for one that does not say how it was trained, InputError for an
     unusable painting.
@@ -179,9 +178,9 @@ def evaluate(
 
 
 def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array]) -> list[PhotoScore]:
-    """Paint named photos, float32 (1, 3, H, W) 0..1, of at least 32x32, and score the results, clipped to 0..1.
+    """Stylize named photos, float32 (1, 3, H, W) 0..1, of at least 32x32, and score the results, clipped to 0..1.
 
-    Raises FastnstError if the style paints values that are not finite.
+    Raises FastnstError if the style gives values that are not finite.
     """
     device = loss.style_roughness.device
     scores = []
@@ -189,11 +188,11 @@ def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mappin
         content = torch.from_numpy(pixels).to(device)
         with torch.no_grad():
             if isinstance(style, TransformerNet):
-                painted = style(content.to(next(style.parameters()).device)).clamp(0, 1).to(device)
+                stylized = style(content.to(next(style.parameters()).device)).clamp(0, 1).to(device)
             else:
-                painted = torch.from_numpy(style(pixels)).clamp(0, 1).to(device)
-            terms = loss(painted, content)
-            numbers = [*terms, terms.total, ssim(painted, content), grid(painted)]
+                stylized = torch.from_numpy(style(pixels)).clamp(0, 1).to(device)
+            terms = loss(stylized, content)
+            numbers = [*terms, terms.total, ssim(stylized, content), grid(stylized)]
             values = [float(value) for value in numbers]
         if not all(map(math.isfinite, values)):
             raise FastnstError(
@@ -209,17 +208,17 @@ def mean(scores: Sequence[PhotoScore]) -> dict[str, float]:
 
 
 def measure_temporal(style: Engine, photos: Mapping[str, Array], seed: int = 0) -> list[Temporal]:
-    """How steadily a style paints pans over photos, float32 (1, 3, H, W) 0..1, of at least 32x32; see Pan."""
+    """The flicker of stylized pans over photos, float32 (1, 3, H, W) 0..1, of at least 32x32; see metrics.Pan."""
 
-    def paint(frame: Tensor) -> Tensor:
+    def stylize(frame: Tensor) -> Tensor:
         return torch.from_numpy(style(frame.contiguous().numpy())).clamp(0, 1)
 
-    found = []
+    measured = []
     for number, pixels in enumerate(photos.values()):
         pan = Pan.over(torch.from_numpy(pixels), seed + number)
-        painted = torch.cat([paint(frame[None]) for frame in pan.frames])
-        found.append(Temporal(pan.unsteadiness(pan.frames), pan.unsteadiness(painted)))
-    return found
+        stylized = torch.cat([stylize(frame[None]) for frame in pan.frames])
+        measured.append(Temporal(pan.flicker(pan.frames), pan.flicker(stylized)))
+    return measured
 
 
 def equivalent(
@@ -251,50 +250,6 @@ def equivalent(
         if iterate.loss <= target:
             return Equivalent(iterate.iteration, evaluations)
     return Equivalent(None, evaluations)
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Mean structural similarity of the luma of two pictures (1, 3, H, W) 0..1 of at least 11x11: 1 for the same.
-
-    Source: Wang et al. 2004, with an 11x11 Gaussian window of deviation 1.5, K1 0.01, K2 0.03, without borders.
-    """
-    # In float64 a variance as a difference of squares stays exact.
-    x, y = _luma(a).double(), _luma(b).double()
-    weights = torch.exp(-(torch.arange(-5, 6, device=a.device, dtype=x.dtype) ** 2) / (2 * 1.5**2))
-    window = torch.outer(weights, weights) / weights.sum() ** 2
-
-    def blur(image: Tensor) -> Tensor:
-        return F.conv2d(image, window[None, None])
-
-    mean_x, mean_y = blur(x), blur(y)
-    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    brightness = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return (brightness * structure).mean()
-
-
-def grid(image: Tensor) -> Tensor:
-    """How much a grid of 2 or 4 pixels stands out of a picture (1, 3, H, W) 0..1 of at least 32x32: 1 if not at all.
-
-    The energy at those frequencies over that of the frequencies around them, mean over the 15 of both directions.
-    What repeats exactly every 4 pixels all over a picture was made by a network, not painted (Odena et al. 2016).
-    Photos and paintings have 0.5 to 1.5. The same grid stands out more in a larger picture, so compare at one size.
-    """
-    height, width = image.shape[-2] // 4 * 4, image.shape[-1] // 4 * 4
-    window = torch.outer(*(torch.hann_window(side, device=image.device) for side in (height, width)))
-    picture = image[0, :, :height, :width].float()
-    power = torch.fft.fft2((picture - picture.mean((1, 2), keepdim=True)) * window).abs().square().sum(0)
-    # Around each frequency a ring beyond the reach of the window's own blur.
-    around = F.pad(power[None, None], [4] * 4, mode="circular")
-    ring = torch.ones(1, 1, 9, 9, device=image.device)
-    ring[..., 2:7, 2:7] = 0
-    around = F.conv2d(around, ring / ring.sum())[0, 0]
-    rounding = height * width * 1e-6  # about the energy of rounding to 8 bits, below which nothing is seen
-    excess = (power + rounding) / (around + rounding)
-    at_grid: Tensor = excess[:: height // 4, :: width // 4]
-    return at_grid.flatten()[1:].mean()
 
 
 def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> PerceptualLoss:
@@ -329,22 +284,22 @@ def _middle(picture: Picture, size: int) -> Array:
 def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], dict[Path, str]]:
     """The first usable pictures of a folder by name, and why others, up to there, are not; InputError without any.
 
-    Of a file, a clip or a picture, so many frames at even distances.
+    Of a file, a clip or a picture, `count` frames at even distances.
     """
     if folder.is_file():
         return _frames(folder, size, count), {}
-    found = Photographs(folder, size, seed=0)
+    photographs = Photographs(folder, size, seed=0)
     failed = {
         path: f"{printable(path)} is not a picture" if reason == "not a picture" else reason
-        for path, reason in found.unusable.items()
+        for path, reason in photographs.unusable.items()
         if path.suffix.lower() in SUFFIXES  # a text beside the photos is no failure
     }
     photos: dict[str, Array] = {}
-    for path in found.files:
+    for path in photographs.files:
         if len(photos) == count:
             break
         try:
-            photos[found.name(path)] = read_photo(path, size)
+            photos[photographs.name(path)] = read_photo(path, size)
         except FastnstError as error:
             failed[path] = str(error)
     if not photos:
@@ -356,14 +311,14 @@ def _frames(path: Path, size: int, count: int) -> dict[str, Array]:
     with open_clip(path) as reader:
         chosen = {(2 * index + 1) * reader.frames // (2 * count) for index in range(count)}
         shown = (item for item in reader if isinstance(item, Frame))
-        found = {
+        frames = {
             f"{path.name} at {float(frame.start):.2f} s": _middle(frame.picture, size)
             for number, frame in zip(range(max(chosen) + 1), shown, strict=False)
             if number in chosen
         }
-    if not found:
+    if not frames:
         raise InputError(f"{printable(path)} has fewer frames than it says; give a clip that is not cut off")
-    return found
+    return frames
 
 
 @dataclass(frozen=True)
@@ -427,12 +382,6 @@ def _evaluate(
         iterations=options.iterations if options.lbfgs else None,
         photos=scores,
     )
-
-
-def _luma(image: Tensor) -> Tensor:
-    """(1, 3, H, W) -> (1, 1, H, W), BT.601."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
-    return (image * weights.view(3, 1, 1)).sum(1, keepdim=True)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,20 +2,14 @@ import json
 import sys
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from helpers.material import PHOTOS
-from onnx import helper
 from torch import nn
 
 from fastnst.benchmark import (
-    FORMS,
-    benchmark_forms,
     benchmark_stylize,
     benchmark_train,
-    forms,
     multiply_adds,
     plain_net,
     ratio,
@@ -23,13 +17,11 @@ from fastnst.benchmark import (
     take_turns,
 )
 from fastnst.cli import main
-from fastnst.config import FormsBenchmark, StylizeBenchmark, TrainBenchmark
+from fastnst.config import StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
 from fastnst.memory import peak_memory
-from fastnst.nets.spec import PRESETS, NetConfig
+from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
-
-NARROW = NetConfig(channels=(8, 8, 16), blocks=1)
 
 
 def test_works_take_turns_and_the_first_round_does_not_count():
@@ -92,7 +84,7 @@ def test_plain_network_is_as_large_and_paints_as_large(preset):
     assert {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d)} == {nn.InstanceNorm2d}
 
 
-@pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark, FormsBenchmark])
+@pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark])
 def test_no_rounds_are_wrong_usage(kind):
     with pytest.raises(UsageError, match="--rounds is 0 but must be at least 1"):
         kind(rounds=0)
@@ -156,27 +148,6 @@ def test_memory_is_that_of_the_process_that_paints(onnx_style, tmp_path):
     assert peak_memory(tmp_path / "missing.onnx", 32) is None
 
 
-def test_forms_are_compared_with_a_plain_export():
-    (found,) = benchmark_forms(FormsBenchmark(preset="tiny", size=(32,), rounds=1))
-
-    names = [speed.name for speed in found.speeds]
-    assert names == ["torch.onnx.export", "torch.onnx.export, folded", "fastnst export", *FORMS]
-    assert all(speed.gray_levels is not None and speed.gray_levels < 0.1 for speed in found.speeds)
-    assert [(one.name, one.reference) for one in found.ratios] == [(name, names[0]) for name in names[1:]]
-
-
-def test_all_forms_paint_the_same():
-    torch.manual_seed(0)
-    net = TransformerNet(NARROW)
-    image = np.random.default_rng(0).random((2, 3, 33, 50), dtype=np.float32)
-    with torch.inference_mode():
-        expected = net(torch.from_numpy(image)).clamp(0, 1).numpy()
-
-    for name, data in forms(net).items():
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        np.testing.assert_allclose(session.run(None, {"image": image})[0], expected, atol=1e-4, err_msg=name)
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_network_in_torch_layers_is_the_same(preset):
     torch.manual_seed(0)
@@ -185,18 +156,6 @@ def test_the_network_in_torch_layers_is_the_same(preset):
 
     with torch.inference_mode():
         torch.testing.assert_close(plain_net(net)(image), net(image), atol=1e-4, rtol=0)
-
-
-def test_forms_really_differ():
-    found = {name: onnx.load_model_from_string(data) for name, data in forms(TransformerNet(NARROW)).items()}
-    used = {name: {node.op_type for node in model.graph.node} for name, model in found.items()}
-
-    for name, (operator, _) in FORMS.items():
-        assert operator in used["fastnst export"]
-        assert operator not in used[name] or operator == "Pad"  # repeated edges stay
-    assert len({model.SerializeToString() for model in found.values()}) == len(found) == len(FORMS) + 3
-    pads = [node for node in found["reflection as Slice, Concat"].graph.node if node.op_type == "Pad"]
-    assert all(helper.get_node_attr_value(node, "mode") != b"reflect" for node in pads)
 
 
 def test_command_prints_numbers_or_json(capsys):

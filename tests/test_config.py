@@ -1,15 +1,49 @@
 import json
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+import fastnst.config
 from fastnst.cli import main
-from fastnst.config import ExportOptions, StylizeOptions, TrainConfig, check_range, seconds
+from fastnst.config import ReconstructConfig, StylizeOptions, TrainConfig, check_range, seconds
+from fastnst.config.ranges import Range
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets.spec import PRESETS
 from fastnst.vgg import layer_names
+
+OPTIONS = [kind for name in fastnst.config.__all__ if is_dataclass(kind := getattr(fastnst.config, name))]
+REQUIRED = {
+    **dict.fromkeys(("image", "photo", "content", "style"), "a.jpg"),
+    "folder": "photos",
+    "output": "b.safetensors",
+}
+# Numbers without a Range, and what bounds them instead.
+BOUND_OTHERWISE = {
+    "FilterOptions.filters": "the channels of the layer, known when the network is open",
+    "FeatureOptions.filters": "the channels of the layer, known when the network is open",
+    "OptimizeConfig.scales": "the size of the result",
+    "OptimizeConfig.blend": "the number of styles and a sum above 0, in the loss",
+    "TradeoffConfig.depths": "the number of style layers",
+    "SweepConfig.style_weight": "TrainConfig, of which each run has one",
+    "SweepConfig.content_weight": "TrainConfig, of which each run has one",
+    "SweepConfig.tv_weight": "TrainConfig, of which each run has one",
+    "SweepConfig.style_size": "TrainConfig, of which each run has one",
+}
+
+
+def required(options: Any) -> dict[str, str]:
+    """A value for each field that has no default, and what commands with two pictures ask for."""
+    names = {field.name for field in fields(options) if field.default is field.default_factory is MISSING}
+    if issubclass(options, fastnst.config.ContentAndStyles):
+        names |= {"content", "style"}
+    return {name: REQUIRED[name] for name in names}
+
+
+def is_number(kind: Any) -> bool:
+    return kind in (int, float) or any(map(is_number, get_args(kind)))
 
 
 def config(**options: object) -> TrainConfig:
@@ -98,10 +132,31 @@ def test_defaults_exist_in_the_networks_they_name():
     assert set(defaults.style_layers + defaults.content_layers) <= set(layer_names())
 
 
-def test_defaults_of_all_option_groups_are_valid():
-    config()
-    StylizeOptions()
-    ExportOptions()
+@pytest.mark.parametrize("options", OPTIONS)
+def test_defaults_of_all_options_are_valid(options):
+    given = required(options)
+    defaults = {field.name: field.default for field in fields(options) if field.name not in given}
+
+    made = options(**given)
+
+    assert {name: getattr(made, name) for name in defaults} == defaults
+
+
+def test_every_number_has_a_range_or_is_bound_otherwise():
+    boundless = {
+        f"{options.__name__}.{field.name}"
+        for options in OPTIONS
+        for field in fields(options)
+        if is_number(field.type) and not any(isinstance(extra, Range) for extra in get_args(field.type))
+    }
+
+    assert boundless == BOUND_OTHERWISE.keys()
+
+
+@pytest.mark.parametrize(("option", "value"), [("size", 15), ("iterations", 0)])
+def test_reconstruct_has_the_ranges_of_other_descents(option, value):
+    with pytest.raises(UsageError, match=f"--{option} is {value} but must be at least"):
+        ReconstructConfig(image="a.jpg", output="b.jpg", **{option: value})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 from helpers.engines import GRAY, isolated
-from helpers.material import PHOTOS
+from helpers.material import PHOTOS, PROGRAMS
 from helpers.onnx_files import IMAGE, external, model, save
 from onnx import TensorProto, helper, numpy_helper
 
@@ -232,14 +232,10 @@ def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
     location = {"parent": "../secret.bin", "absolute": str(secret), "same folder": "secret.bin"}.get(kind, "link.bin")
     node = helper.make_node("Mul", ["image", "weight"], ["stylized"])
     style = save(folder / "a.onnx", model(node, weights=(external(location),)))
-    watched = (
-        "import json, sys\nopened = []\n"
-        "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
-        "from fastnst.cli import main\nstatus = main(sys.argv[1:])\n"
-        "print(json.dumps([status, opened, 'onnxruntime' in sys.modules]))"
-    )
 
-    done = isolated(watched, "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=folder)
+    done = isolated(
+        PROGRAMS / "watch_opens.py", "stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", style, cwd=folder
+    )
 
     status, opened, reached_onnxruntime = json.loads(done.stdout)
     assert status == 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.material import PAINTINGS, PHOTOS
+from helpers.photos import noise_tensor, photo
 from PIL import Image
-from torch import Tensor
 
 from fastnst.checkpoint import load_checkpoint, save_checkpoint
 from fastnst.cli import main
@@ -21,13 +21,12 @@ from fastnst.evaluate import (
     PhotoScore,
     equivalent,
     evaluate,
-    grid,
     mean,
     measure,
+    measure_temporal,
     open_loss,
     read_photo,
     read_photos,
-    ssim,
 )
 from fastnst.image import read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
@@ -42,14 +41,6 @@ CPU = torch.device("cpu")
 
 def options(**changes: object) -> EvaluateOptions:
     return EvaluateOptions(content=PHOTOS, painting=PAINTINGS, size=64, photos=2, device="cpu", **changes)
-
-
-def photo(name: str = "owl", size: int = 64) -> np.ndarray:
-    return read_photo(PHOTOS / f"{name}.jpg", size)
-
-
-def noise(size: int = 64, seed: int = 0) -> Tensor:
-    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def same(images: np.ndarray) -> np.ndarray:
@@ -70,68 +61,6 @@ def trained(checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "trained.safetensors"
     save_checkpoint(path, net, replace(meta, train=train, weights=values["weights"]))
     return path
-
-
-def reference_ssim(a: Tensor, b: Tensor) -> float:
-    """Wang et al. 2004, window by window."""
-    offsets = np.arange(11) - 5
-    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
-    window /= window.sum()
-    x, y = ((image[0].numpy().T @ [0.299, 0.587, 0.114]).T for image in (a, b))
-    found = []
-    for row in range(x.shape[0] - 10):
-        for column in range(x.shape[1] - 10):
-            p, q = (image[row : row + 11, column : column + 11] for image in (x, y))
-            p_mean, q_mean = (window * p).sum(), (window * q).sum()
-            p_variance, q_variance = (window * (p - p_mean) ** 2).sum(), (window * (q - q_mean) ** 2).sum()
-            covariance = (window * (p - p_mean) * (q - q_mean)).sum()
-            brightness = (2 * p_mean * q_mean + 1e-4) / (p_mean**2 + q_mean**2 + 1e-4)
-            found.append(brightness * (2 * covariance + 9e-4) / (p_variance + q_variance + 9e-4))
-    return float(np.mean(found))
-
-
-def test_ssim_of_a_picture_with_itself_is_one():
-    assert float(ssim(noise(), noise())) == pytest.approx(1, abs=1e-9)
-
-
-def test_ssim_of_two_grays_is_that_of_their_brightness():
-    dark, light = torch.full((1, 3, 16, 16), 0.25), torch.full((1, 3, 16, 16), 0.75)
-
-    assert float(ssim(dark, light)) == pytest.approx((2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4), abs=1e-6)
-
-
-def test_ssim_of_a_negative_is_below_zero():
-    assert float(ssim(noise(), 1 - noise())) < -0.8
-
-
-def test_ssim_is_the_formula_worked_out_window_by_window():
-    a, b = noise(16), (noise(16) + noise(16, seed=1)) / 2
-
-    assert float(ssim(a, b)) == pytest.approx(reference_ssim(a, b), abs=1e-6)
-
-
-@pytest.mark.parametrize("size", [64, 67, 128])
-def test_a_photo_has_no_grid_and_every_fourth_pixel_brighter_is_one(size):
-    clean = torch.from_numpy(photo(size=size))
-    marked = clean.clone()
-    marked[..., ::4, ::4] += 16 / 255
-
-    assert float(grid(clean)) < 2
-    assert float(grid(marked)) > 10
-
-
-def test_every_second_row_brighter_is_a_grid_and_every_third_is_not():
-    clean = torch.full((1, 3, 96, 96), 0.5) + noise(96) / 100
-    second, third = clean.clone(), clean.clone()
-    second[..., ::2, :] += 4 / 255
-    third[..., ::3, :] += 4 / 255
-
-    assert float(grid(second)) > 10
-    assert float(grid(third)) < 2
-
-
-def test_a_gray_picture_has_no_grid():
-    assert float(grid(torch.full((1, 3, 32, 32), 0.5))) == pytest.approx(1)
 
 
 def test_the_photo_itself_has_no_content_loss_and_is_like_itself(loss):
@@ -194,7 +123,7 @@ def test_means_are_over_the_photos():
 
 @pytest.mark.parametrize("k", [0, 1, 4])
 def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
-    content, start = torch.from_numpy(photo(size=32)), noise(32)
+    content, start = torch.from_numpy(photo(size=32)), noise_tensor(32)
     iterates = list(descend_lbfgs(lambda picture: loss(picture, content).total, start, 5))
 
     (score,) = measure(lambda _: iterates[k].picture.numpy(), loss, {"owl": content.numpy()})
@@ -204,7 +133,7 @@ def test_the_equivalent_of_the_kth_iterate_is_k(loss, k):
 
 
 def test_bfloat16_reaches_the_same_loss_as_soon(loss):
-    content, start = torch.from_numpy(photo()), noise()
+    content, start = torch.from_numpy(photo()), noise_tensor()
     *_, last = descend_lbfgs(lambda picture: loss(picture, content).total, start, 8)
 
     found = equivalent(loss, content, start, last.loss, 20, torch.bfloat16)
@@ -215,10 +144,58 @@ def test_bfloat16_reaches_the_same_loss_as_soon(loss):
 def test_an_equivalent_that_is_not_reached_is_none(loss):
     content = torch.from_numpy(photo(size=32))
 
-    found = equivalent(loss, content, noise(32), target=0, iterations=2)
+    found = equivalent(loss, content, noise_tensor(32), target=0, iterations=2)
 
     assert found.iterations is None
     assert found.evaluations >= 3
+
+
+def test_a_clip_differs_by_its_noise_alone():
+    # The noise of two frames, of which one is moved, and the rounding to 8 bits.
+    (found,) = measure_temporal(lambda images: images, {"owl": photo(size=128)})
+
+    assert found.clip == found.painted == pytest.approx(math.hypot(2, 2), rel=0.06)
+    assert found.ratio == 1
+
+
+def test_a_painting_that_moves_with_the_clip_is_steady_and_one_that_does_not_is_not():
+    generator = np.random.default_rng(0)
+    texture = generator.random((1, 3, 200, 200), dtype=np.float32)
+
+    def contrast(images: np.ndarray) -> np.ndarray:
+        return np.clip(images * 2 - 0.5, 0.02, 0.98)
+
+    def curtain(images: np.ndarray) -> np.ndarray:
+        """A texture that stays on the screen."""
+        return 0.5 * images + 0.5 * texture[..., : images.shape[2], : images.shape[3]]
+
+    def boiling(images: np.ndarray) -> np.ndarray:
+        return images + generator.normal(0, 0.1, images.shape).astype(np.float32)
+
+    photos = {"owl": photo(size=128)}
+    steady, hung, boiled = (measure_temporal(style, photos)[0].ratio for style in (contrast, curtain, boiling))
+
+    assert steady < 3  # noise twice as strong, and edges sharpened by clipping
+    assert hung > 10
+    assert boiled == pytest.approx(math.hypot(25.5, 2) / 2, rel=0.15)
+
+
+def test_a_grid_that_stays_on_the_screen_is_seen():
+    def screened(images: np.ndarray) -> np.ndarray:
+        marked = images.copy()
+        marked[..., ::4, ::4] = 1
+        return marked
+
+    (found,) = measure_temporal(screened, {"owl": photo(size=96)})
+
+    assert found.ratio > 5
+
+
+@pytest.mark.parametrize("size", [32, 45])
+def test_small_photos_can_be_panned_over(size):
+    (found,) = measure_temporal(lambda images: images, {"owl": photo(size=size)})
+
+    assert 1 < found.clip < 6
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.material import PROGRAMS
 
 from fastnst.errors import Interrupted, OutputError
 from fastnst.files import atomic_write, check_output, is_folder, make_folder, printable, write_bytes
@@ -58,21 +59,9 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_other(failure, tmp_path):
 # release test 33
 def test_full_disk_is_an_output_error_that_keeps_the_old_file_and_leaves_no_other(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"old")
-    script = """
-import resource, sys
-from pathlib import Path
-from fastnst.errors import OutputError
-from fastnst.files import write_bytes
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    write_bytes(Path(sys.argv[1]), bytes(5000))
-except OutputError as error:
-    print(error)
-"""
 
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "a.bin"], capture_output=True, check=False, text=True
-    )
+    command = [sys.executable, PROGRAMS / "limited_write.py", tmp_path / "a.bin"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
 
     assert done.stdout == f"cannot write {tmp_path / 'a.bin'}: File too large\n"
     assert (tmp_path / "a.bin").read_bytes() == b"old"

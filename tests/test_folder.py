@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.photos import noise, photo
+from helpers.photos import noise, noise_file
 from PIL import Image
 
 from fastnst.config import StylizeOptions
@@ -28,7 +28,7 @@ def planned(inputs, output, **options):
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("in/b.png", "in/a.jpg", "in/deep/er/c.webp", "in/d.gif"):
-        photo(Path(name))
+        noise_file(Path(name))
     Path("in/notes.txt").write_text("no picture")
     return tmp_path
 
@@ -67,7 +67,7 @@ def test_format_of_a_folder_can_be_chosen(folder):
 
 
 def test_output_folder_inside_the_input_is_not_painted_again(folder):
-    photo(Path("in/out/a.jpg"))
+    noise_file(Path("in/out/a.jpg"))
 
     assert "in/out/a.jpg" not in dict(planned(["in"], "in/out", skip_existing=True))
 
@@ -82,7 +82,7 @@ def test_globs_are_expanded(folder):
 
 
 def test_name_with_brackets_that_exists_is_no_glob(folder):
-    photo(Path("a[1].png"))
+    noise_file(Path("a[1].png"))
 
     assert planned(["a[1].png"], "out") == [("a[1].png", "out/a[1].png")]
 
@@ -103,7 +103,7 @@ def test_nothing_to_paint_is_an_input_error(inputs, folder):
 
 # release test 41
 def test_two_inputs_with_one_output_are_a_usage_error(folder):
-    photo(Path("other/a.jpg"))
+    noise_file(Path("other/a.jpg"))
 
     with pytest.raises(UsageError, match=r"in/a\.jpg and other/a\.jpg would both become out/a\.jpg"):
         plan(["in/a.jpg", "other/a.jpg"], "out", OPTIONS)
@@ -128,14 +128,14 @@ def test_standard_input_cannot_go_into_a_folder(folder):
 
 # release test 28
 def test_one_existing_output_refuses_the_whole_folder(folder):
-    photo(Path("out/deep/er/c.webp"))
+    noise_file(Path("out/deep/er/c.webp"))
 
     with pytest.raises(OutputError, match=r"out/deep/er/c\.webp exists already"):
         plan(["in"], "out", OPTIONS)
 
 
 def test_skip_existing_leaves_out_what_is_painted(folder):
-    photo(Path("out/deep/er/c.webp"))
+    noise_file(Path("out/deep/er/c.webp"))
 
     assert len(planned(["in"], "out", skip_existing=True)) == 3
 
@@ -254,7 +254,7 @@ def test_standard_output_gets_every_byte_when_a_write_takes_only_a_part(folder, 
 
 
 def test_strokes_too_large_for_a_picture_fail_it_only(tmp_path):
-    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 60, 90)]
+    photos = [noise_file(tmp_path / "small.png"), noise_file(tmp_path / "large.png", 60, 90)]
     options = StylizeOptions(stroke=3)
 
     outcomes = list(run(Stylizer(negative), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
@@ -264,7 +264,7 @@ def test_strokes_too_large_for_a_picture_fail_it_only(tmp_path):
 
 
 def test_a_mask_of_another_size_fails_its_picture_only(tmp_path):
-    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 30, 40)]
+    photos = [noise_file(tmp_path / "small.png"), noise_file(tmp_path / "large.png", 30, 40)]
     Image.new("L", (24, 20), 255).save(tmp_path / "mask.png")
     options = StylizeOptions(mask=tmp_path / "mask.png")
 

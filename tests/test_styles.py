@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.engines import GRAY, isolated
-from helpers.material import PHOTOS, ROOT
+from helpers.material import PHOTOS, PROGRAMS, ROOT
 from PIL import Image
 
 from fastnst.engine import open_engine
@@ -112,17 +112,7 @@ def test_a_name_that_could_be_a_path_is_refused(name):
 
 # release test 54
 def test_names_that_could_be_paths_open_nothing_outside_the_catalogue(tmp_path):
-    script = (
-        "import json, sys\nfrom fastnst.engine import open_engine\nfrom fastnst.errors import FastnstError\n"
-        "opened, statuses = [], []\n"
-        "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
-        "for name in json.loads(sys.argv[1]):\n"
-        "    try:\n        open_engine(name)\n"
-        "    except FastnstError as error:\n        statuses.append(error.exit_status)\n"
-        "print(json.dumps([statuses, opened]))"
-    )
-
-    done = isolated(script, json.dumps(UNSAFE_NAMES), cwd=tmp_path)
+    done = isolated(PROGRAMS / "open_styles.py", json.dumps(UNSAFE_NAMES), cwd=tmp_path)
 
     statuses, opened = json.loads(done.stdout)
     assert len(statuses) == len(UNSAFE_NAMES)

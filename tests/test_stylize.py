@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.material import PHOTOS
-from helpers.photos import noise, photo
+from helpers.photos import noise, noise_file
 from PIL import Image
 
 from fastnst import stylize
@@ -21,7 +21,7 @@ def negative(images):
 
 @pytest.mark.parametrize("kind", ["path", "text", "bytes", "pil", "array"])
 def test_stylize_takes_what_a_picture_may_be(kind, tmp_path):
-    rgb, path = noise(), photo(tmp_path / "a.png")
+    rgb, path = noise(), noise_file(tmp_path / "a.png")
     sources = {
         "path": path,
         "text": str(path),
@@ -105,7 +105,7 @@ def test_engine_that_paints_no_numbers_is_an_error():
 
 
 def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(tmp_path, monkeypatch):
-    path = photo(tmp_path / "in" / "b.png")
+    path = noise_file(tmp_path / "in" / "b.png")
     monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=400))
     style = Stylizer.open("great-wave-tiny")
 

@@ -1,17 +1,15 @@
 import math
 
-import numpy as np
 import pytest
 import torch
-from helpers.material import PHOTOS
+from helpers import photos
 from torch import Tensor
 
-from fastnst.evaluate import measure_temporal, read_photo
-from fastnst.temporal import FRAMES, SENSOR, Jolt, Pan, move
+from fastnst.temporal import Jolt, move
 
 
-def photo(name: str = "owl", size: int = 64) -> Tensor:
-    return torch.from_numpy(read_photo(PHOTOS / f"{name}.jpg", size))
+def photo(size: int = 64) -> Tensor:
+    return torch.from_numpy(photos.photo(size=size))
 
 
 def matrix(x: float = 0, y: float = 0, zoom: float = 1, turn: float = 0) -> Tensor:
@@ -79,68 +77,3 @@ def test_half_precision_moves_by_fractions_of_pixels_too():
 
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(move(photo(), matrix(x=0.37)), moved)
-
-
-def test_a_pan_moves_as_it_says():
-    wide = photo(size=96)
-
-    pan = Pan.over(wide, 0)
-    again = Pan.over(wide, 0)
-
-    x, y = pan.motion
-    assert torch.equal(pan.frames, again.frames)
-    assert pan.frames.shape == (FRAMES, 3, 96 - 14, 96 - 14)
-    assert 0.5 <= math.hypot(x, y) <= 2
-    assert pan.motion != Pan.over(wide, 1).motion
-    # Where the movement over all frames comes to whole pixels, the photo itself is seen there, but for noise.
-    middle = (FRAMES - 1) / 2
-    expected = move(wide, matrix(x=middle * x, y=middle * y))[..., 7:-7, 7:-7]
-    assert float((pan.frames[-1] - expected).square().mean().sqrt()) < 5 * SENSOR
-
-
-def test_a_clip_differs_by_its_noise_alone():
-    # The noise of two frames, of which one is moved, and the rounding to 8 bits.
-    (found,) = measure_temporal(lambda images: images, {"owl": photo(size=128).numpy()})
-
-    assert found.clip == found.painted == pytest.approx(math.hypot(2, 2), rel=0.06)
-    assert found.ratio == 1
-
-
-def test_a_painting_that_moves_with_the_clip_is_steady_and_one_that_does_not_is_not():
-    generator = np.random.default_rng(0)
-    texture = generator.random((1, 3, 200, 200), dtype=np.float32)
-
-    def contrast(images: np.ndarray) -> np.ndarray:
-        return np.clip(images * 2 - 0.5, 0.02, 0.98)
-
-    def curtain(images: np.ndarray) -> np.ndarray:
-        """A texture that stays on the screen."""
-        return 0.5 * images + 0.5 * texture[..., : images.shape[2], : images.shape[3]]
-
-    def boiling(images: np.ndarray) -> np.ndarray:
-        return images + generator.normal(0, 0.1, images.shape).astype(np.float32)
-
-    photos = {"owl": photo(size=128).numpy()}
-    steady, hung, boiled = (measure_temporal(style, photos)[0].ratio for style in (contrast, curtain, boiling))
-
-    assert steady < 3  # noise twice as strong, and edges sharpened by clipping
-    assert hung > 10
-    assert boiled == pytest.approx(math.hypot(25.5, 2) / 2, rel=0.15)
-
-
-def test_a_grid_that_stays_on_the_screen_is_seen():
-    def screened(images: np.ndarray) -> np.ndarray:
-        marked = images.copy()
-        marked[..., ::4, ::4] = 1
-        return marked
-
-    (found,) = measure_temporal(screened, {"owl": photo(size=96).numpy()})
-
-    assert found.ratio > 5
-
-
-@pytest.mark.parametrize("size", [32, 45])
-def test_small_photos_can_be_panned_over(size):
-    (found,) = measure_temporal(lambda images: images, {"owl": photo(size=size).numpy()})
-
-    assert 1 < found.clip < 6

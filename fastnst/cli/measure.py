@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from fastnst.cli.app import JsonVerbosity, app, benchmark
 from fastnst.cli.tables import print_comparisons, print_evaluations
-from fastnst.config import EvaluateOptions, FormsBenchmark, StylizeBenchmark, TrainBenchmark
+from fastnst.config import EvaluateOptions, StylizeBenchmark, TrainBenchmark
 from fastnst.files import printable
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def evaluate(
     photos, failed = read_photos(options.content, options.size, options.photos)
     pieces = len(styles) * len(photos) * (3 if options.lbfgs else 1)
     with Progress("evaluating", pieces, "picture", quiet=verbosity.quiet) as progress:
-        found = run_evaluation(styles, photos, options, progress.advance)
+        evaluations = run_evaluation(styles, photos, options, progress.advance)
     if verbosity.as_json:
         errors = [{"input": printable(path), "error": error} for path, error in failed.items()]
-        print(json.dumps({"styles": [one.to_json() for one in found], "failed": errors}, allow_nan=False))
+        print(json.dumps({"styles": [one.to_json() for one in evaluations], "failed": errors}, allow_nan=False))
     else:
-        print_evaluations(found)
+        print_evaluations(evaluations)
     for error in failed.values():
         print(f"fastnst: {error}", file=sys.stderr)
     return 1 if failed else 0
@@ -70,21 +70,9 @@ def benchmark_stylize(
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
     """Time painting with every preset and engine, taking turns."""
-    from fastnst.benchmark import benchmark_stylize as time_painting
+    from fastnst.benchmark import benchmark_stylize as time_stylizing
 
-    return _compare(partial(time_painting, options), (options.rounds + 1) * len(options.size), verbosity)
-
-
-@benchmark.command(name="forms")
-def benchmark_forms(
-    options: FormsBenchmark = FormsBenchmark(),
-    *,
-    verbosity: JsonVerbosity = JsonVerbosity(),
-) -> int:
-    """Time ways to write a network as ONNX, on the processor, against torch.onnx.export as it comes, taking turns."""
-    from fastnst.benchmark import benchmark_forms as time_forms
-
-    return _compare(partial(time_forms, options), (options.rounds + 1) * len(options.size), verbosity)
+    return _compare(partial(time_stylizing, options), (options.rounds + 1) * len(options.size), verbosity)
 
 
 def _compare(time: "Callable[[OnRound], Sequence[Comparison]]", rounds: int, verbosity: JsonVerbosity) -> int:
@@ -92,6 +80,6 @@ def _compare(time: "Callable[[OnRound], Sequence[Comparison]]", rounds: int, ver
     from fastnst.progress import Progress
 
     with Progress("timing", rounds, "round", quiet=verbosity.quiet) as progress:
-        found = time(lambda _: progress.advance())
-    print_comparisons(found, verbosity.as_json)
+        comparisons = time(lambda _: progress.advance())
+    print_comparisons(comparisons, verbosity.as_json)
     return 0

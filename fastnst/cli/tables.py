@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from fastnst.finetune.epochs import EpochReport, Finetuned
 
 
-def print_evaluations(found: "Sequence[Evaluation]") -> None:
+def print_evaluations(evaluations: "Sequence[Evaluation]") -> None:
     """A table for each style, a row a photo, and one of the means if there are several."""
-    limit = found[0].iterations
+    limit = evaluations[0].iterations
     starts = ("from_noise", "from_content") if limit is not None else ()
 
     def row(name: str, numbers: "dict[str, float]", reached: "Callable[[str], Equivalent | None]") -> list[str]:
@@ -27,9 +27,9 @@ def print_evaluations(found: "Sequence[Evaluation]") -> None:
             counts.append(f"{count} ({result.evaluations:g})" if result is not None else "")
         return [printable(name), *(f"{value:.4g}" for value in numbers.values()), *counts]
 
-    columns = [*found[0].mean, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)]
+    columns = [*evaluations[0].mean, *(f"L-BFGS {start.replace('_', ' ')}" for start in starts)]
     average = "mean, median" if starts else "mean"
-    for one in found:
+    for one in evaluations:
         weights = ", ".join(f"{name} {value:g}" for name, value in vars(one.settings.weights).items())
         print(
             f"{printable(one.style)} ({printable(one.preset)}) on {printable(one.painting)} at "
@@ -38,8 +38,8 @@ def print_evaluations(found: "Sequence[Evaluation]") -> None:
         )
         rows = [row(score.photo, score.numbers, partial(getattr, score)) for score in one.photos]
         print_table(["photo", *columns], rows, row(average, one.mean, one.median))
-    if len(found) > 1:
-        print_table([average, *columns], [row(one.style, one.mean, one.median) for one in found])
+    if len(evaluations) > 1:
+        print_table([average, *columns], [row(one.style, one.mean, one.median) for one in evaluations])
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], last: Sequence[str] = ()) -> None:
@@ -61,12 +61,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], last: Seq
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def print_comparisons(found: "Sequence[Comparison]", as_json: bool) -> None:
+def print_comparisons(comparisons: "Sequence[Comparison]", as_json: bool) -> None:
     """A table for each setting that was timed, or everything as JSON."""
     if as_json:
-        print(json.dumps([comparison.to_json() for comparison in found]))
+        print(json.dumps([comparison.to_json() for comparison in comparisons]))
         return
-    for comparison in found:
+    for comparison in comparisons:
         print(in_line({name: value for name, value in comparison.setting.items() if name != "networks"}))
         for preset, size in comparison.setting.get("networks", {}).items():
             print(f"  {preset}: {size['parameters']:,} parameters, {size['multiply_adds'] / 1e9:.3g} G multiply-adds")
@@ -107,18 +107,18 @@ def in_short(report: "EpochReport") -> dict[str, str]:
     return {"epoch": str(report.epoch), **{name: f"{value:.3g}" for name, value in numbers.items()}}
 
 
-def print_finetuned(found: "Finetuned") -> None:
+def print_finetuned(finetuned: "Finetuned") -> None:
     """A row an epoch, then what the held-out pictures were taken for."""
-    meta = found.meta
-    rows = [[*in_short(one).values(), "kept" if one.epoch == meta.epoch else ""] for one in found.epochs]
-    print_table([*in_short(found.epochs[0]), ""], rows)
+    meta = finetuned.meta
+    rows = [[*in_short(one).values(), "kept" if one.epoch == meta.epoch else ""] for one in finetuned.epochs]
+    print_table([*in_short(finetuned.epochs[0]), ""], rows)
     classes = [printable(name) for name in meta.classes]
     rows = [
         [name, *map(str, (training, held_out, *taken)), f"{taken[index] / held_out:.1%}"]
         for index, (name, training, held_out, taken) in enumerate(
-            zip(classes, meta.training, meta.held_out, found.confusion, strict=True)
+            zip(classes, meta.training, meta.held_out, finetuned.confusion, strict=True)
         )
     ]
     total = ["", str(sum(meta.training)), str(sum(meta.held_out)), *[""] * len(classes), f"{meta.accuracy:.1%}"]
     print_table(["class", "training", "held out", *(f"as {name}" for name in classes), "right"], rows, total)
-    print(printable(found.path))
+    print(printable(finetuned.path))

@@ -4,7 +4,7 @@ Nothing here imports torch, so that help and usage errors need no training packa
 """
 
 from fastnst.config.dream import DreamConfig, FeatureOptions, FilterOptions
-from fastnst.config.evaluate import EvaluateOptions, FormsBenchmark, StylizeBenchmark, TrainBenchmark
+from fastnst.config.evaluate import EvaluateOptions, StylizeBenchmark, TrainBenchmark
 from fastnst.config.export import ExportOptions, Family, ImportOptions, PixelValues
 from fastnst.config.finetune import FinetuneConfig
 from fastnst.config.optimize import (
@@ -47,7 +47,6 @@ __all__ = [
     "FeatureOptions",
     "FilterOptions",
     "FinetuneConfig",
-    "FormsBenchmark",
     "ImportOptions",
     "MaskOptions",
     "OneImage",

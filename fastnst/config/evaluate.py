@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range
+from fastnst.config.ranges import Range
 from fastnst.config.shared import ComputeOptions, DeviceOption, SeedOption
 from fastnst.config.train import Preset, StepOptions
 
@@ -70,18 +70,5 @@ class StylizeBenchmark(DeviceOption):
     """sides of the square pictures to stylize, pixels"""
     preset: Annotated[tuple[Preset, ...], Parameter(show_default=False)] = ()
     """networks to compare with base [default: all]"""
-    rounds: Annotated[int, Range(1)] = 7
-    """how often everything is timed, after one round to warm up"""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class FormsBenchmark(Checked):
-    """What is timed by `fastnst benchmark forms`."""
-
-    size: Annotated[tuple[int, ...], Range(16, 16_384)] = (512, 1024)
-    """sides of the square pictures to stylize, pixels"""
-    preset: Preset = "base"
-    """network to stylize with"""
     rounds: Annotated[int, Range(1)] = 7
     """how often everything is timed, after one round to warm up"""

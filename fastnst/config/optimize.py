@@ -130,9 +130,9 @@ class ReconstructConfig(DescentOptions, OneImage):
     """layers whose Gram matrices are to be those of the picture: its texture, without the places"""
     tv_weight: Annotated[float, Range(0)] = 1e-4
     """weight of the total variation, against 1 for features or texture: takes the speckles that no layer minds"""
-    size: int = 256
+    size: Annotated[int, Range(16, 16384)] = 256
     """longer side of the result, or of each on the sheet, pixels; smaller pictures are not enlarged"""
-    iterations: int = 200
+    iterations: Annotated[int, Range(1)] = 200
     """iterations, of each on the sheet"""
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 PAINTINGS = ROOT / "examples" / "paintings"
+PROGRAMS = ROOT / "tests" / "programs"  # what tests run in processes of their own
 
 # Options of a training run that takes a second.
 SMALL_RUN = {

@@ -5,14 +5,29 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from fastnst.evaluate import read_photo
+from fastnst.image import Array, Pixels
+from helpers.material import PHOTOS
 
-def noise(height: int = 20, width: int = 24, seed: int = 0) -> np.ndarray:
+
+def photo(name: str = "owl", size: int = 64) -> Array:
+    """The middle of a photograph of the repository, float32 (1, 3, size, size) 0..1."""
+    return read_photo(PHOTOS / f"{name}.jpg", size)
+
+
+def noise(height: int = 20, width: int = 24, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def photo(path: Path, height: int = 20, width: int = 24) -> Path:
+def noise_tensor(size: int = 64, seed: int = 0) -> torch.Tensor:
+    """Float32 (1, 3, size, size) 0..1."""
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def noise_file(path: Path, height: int = 20, width: int = 24) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise(height, width)).save(path)
     return path
@@ -26,8 +41,7 @@ def save_plain(path: Path, color: tuple[int, int, int], size: tuple[int, int] = 
 
 def save_noise(path: Path, seed: int = 0, side: int = 64) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, quality=95)
+    Image.fromarray(noise(side, side, seed)).save(path, quality=95)
     return path
 
 

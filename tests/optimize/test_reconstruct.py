@@ -10,8 +10,8 @@ from PIL import Image
 
 from fastnst.config import ReconstructConfig
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
-from fastnst.evaluate import ssim
 from fastnst.image import read_picture, to_array
+from fastnst.metrics import ssim
 from fastnst.optimize.reconstruct import DEPTHS, TEXTURES, reconstruct
 
 
