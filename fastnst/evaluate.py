@@ -49,7 +49,7 @@ class LossSettings:
             raise ModelError(
                 f"{printable(source)} was imported and does not say with which loss it was trained; say "
                 "with which to score "
-                "it and against what, for example: --loss relative --painting FILE"
+                "it and against what, for example: --loss relative --style-image FILE"
             )
         try:
             train = meta.train
@@ -137,7 +137,7 @@ class Evaluation:
 
     style: str
     preset: str
-    painting: str
+    painting: str  # name of the style image; a word of the JSON
     settings: LossSettings
     size: int
     iterations: int | None
@@ -171,7 +171,7 @@ def evaluate(
     """Score styles on named photos (see measure); `on_picture` hears of each stylized photo and each L-BFGS descent.
 
     Raises UsageError for an unknown style, ModelError for one that does not say how it was trained, InputError for an
-    unusable painting.
+    unusable style image.
     """
     subjects = [_subject(style, options) for style in styles]  # what is wrong with one is said before any work
     return [_evaluate(subject, photos, options, on_picture) for subject in subjects]
@@ -252,13 +252,13 @@ def equivalent(
     return Equivalent(None, evaluations)
 
 
-def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> PerceptualLoss:
-    """The loss of a style for its painting, scaled as in training.
+def open_loss(settings: LossSettings, style_image: Path, device: torch.device) -> PerceptualLoss:
+    """The loss of a style for its style image, scaled as in training.
 
-    Raises InputError for an unusable painting, UsageError for unknown layers, ModelError for unusable VGG weights.
+    Raises InputError for an unusable style image, UsageError for unknown layers, ModelError for unusable VGG weights.
     """
     return losses.open_loss(
-        [read_style(painting, settings.style_size)],
+        [read_style(style_image, settings.style_size)],
         settings.weights,
         device,
         settings.loss,
@@ -328,7 +328,7 @@ class _Subject:
     name: str
     preset: str
     engine: Engine
-    painting: Path
+    style_image: Path
     settings: LossSettings
 
 
@@ -336,19 +336,19 @@ def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
     path = Path(style)
     engine = open_engine(style, "onnx" if path.suffix == ".onnx" else "torch", options.device)
     meta = engine.meta
-    if meta.origin and options.loss and not options.painting.is_dir():
+    if meta.origin and options.loss and not options.style_image.is_dir():
         settings = LossSettings.default(options.loss)
     else:
         settings = LossSettings.of(meta, style)
     settings = settings.replaced(options)
-    painting = options.painting
-    if painting.is_dir():
-        painting = painting / Path(str(meta.train.get("style"))).name
-    if not painting.exists():
+    image = options.style_image
+    if image.is_dir():
+        image = image / Path(str(meta.train.get("style"))).name
+    if not image.exists():
         raise InputError(
-            f"the painting {printable(painting)} of {printable(style)} is not there; name it with --painting"
+            f"the style image {printable(image)} of {printable(style)} is not there; name it with --style-image"
         )
-    return _Subject(str(style), meta.preset, engine, painting, settings)
+    return _Subject(str(style), meta.preset, engine, image, settings)
 
 
 def _evaluate(
@@ -356,7 +356,7 @@ def _evaluate(
 ) -> Evaluation:
     device = torch_device(options.device)
     dtype = pick_precision(options.precision, device)
-    loss = open_loss(subject.settings, subject.painting, device)
+    loss = open_loss(subject.settings, subject.style_image, device)
     scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
         (score,) = measure(subject.engine, loss, {photo: pixels})
@@ -376,7 +376,7 @@ def _evaluate(
     return Evaluation(
         style=subject.name,
         preset=subject.preset,
-        painting=subject.painting.name,
+        painting=subject.style_image.name,
         settings=subject.settings,
         size=options.size,
         iterations=options.iterations if options.lbfgs else None,

@@ -42,7 +42,7 @@ class StepReport:
     total: float
     lr: float
     images_per_second: float
-    steadiness: float | None = None  # the weighted penalty for flicker, beside the total, where it is asked for
+    temporal: float | None = None  # the weighted penalty for flicker, beside the total, where it is asked for
 
     def to_json(self) -> dict[str, float]:
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -74,7 +74,10 @@ def read_metrics(folder: Path) -> list[StepReport]:
     reports = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            reports.append(StepReport(**json.loads(line)))
+            values = json.loads(line)
+            if "steadiness" in values:  # its name in earlier versions
+                values["temporal"] = values.pop("steadiness")
+            reports.append(StepReport(**values))
         except (ValueError, TypeError):
             continue
     return reports

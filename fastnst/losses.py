@@ -69,7 +69,7 @@ class LossValues(NamedTuple):
     style: float
     tv: float
     total: float
-    steadiness: float | None = None  # the penalty for flicker, beside the total, where it is asked for
+    temporal: float | None = None  # the penalty for flicker, beside the total, where it is asked for
 
 
 def at_least_float32(values: Tensor) -> Tensor:

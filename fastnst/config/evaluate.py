@@ -18,7 +18,7 @@ class EvaluateOptions(ComputeOptions, SeedOption):
 
     content: Path
     """folder of photographs to stylize, searched recursively, or a clip, of which frames are taken"""
-    painting: Path = Path("examples/paintings")
+    style_image: Path = Path("examples/paintings")
     """the style image that was learned, or the folder where it lies under the name it had in training"""
     size: Annotated[int, Range(32, 4096)] = 256
     """side of the square that is taken from the middle of each photo, whose shorter side is scaled to that, pixels"""

@@ -93,8 +93,8 @@ class TrainConfig(TrainOptions):
     """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
-    steadiness: Annotated[float, Range(0)] = 0.0
-    """weight of a penalty for strokes that boil in a clip, 0 is off; 3 with --style-weight 3 halves it"""
+    temporal_weight: Annotated[float, Range(0)] = 0.0
+    """weight of a penalty for flicker in clips, 0 is off; 3 with --style-weight 3 halves it"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""

@@ -175,7 +175,8 @@ def _check_state(run: TrainingRun, state: TrainState) -> None:
 
 def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
     """UsageError if a run with these options would not be the one with those before."""
-    # An older fastnst knew fewer options, and did what is the default now.
+    # An older fastnst knew fewer options, and did what is the default now; one had another name.
+    before = {("temporal_weight" if name == "steadiness" else name): value for name, value in before.items()}
     before = {field.name: field.default for field in fields(TrainConfig) if field.name in now} | before
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if "steps" in changed and now["schedule"] != "constant":

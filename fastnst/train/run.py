@@ -77,13 +77,13 @@ class TrainingRun:
 
         def forward_backward(batch: Batch) -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            losses = torch.zeros(5 if self.config.steadiness else 4, device=self.device)
+            losses = torch.zeros(5 if self.config.temporal_weight else 4, device=self.device)
             for part in batch.parts:  # a single one, unless memory ran out
                 content = self._content(part.pixels)  # (n, 3, size, size) 0..1
                 with autocast(self.device, self.dtype):
                     stylized = self.stylize(content)  # (n, 3, size, size) 0..1
                     terms: LossTerms = self.loss(stylized, part.target or content, batch.energies)
-                    flicker = [self._flicker(part, content, stylized)] if self.config.steadiness else []
+                    flicker = [self._flicker(part, content, stylized)] if self.config.temporal_weight else []
                     grid = self.loss.grid(stylized)
                 objective = sum(flicker, terms.total + grid) * part.share
                 self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
@@ -140,7 +140,7 @@ class TrainingRun:
         height, width = content.shape[-2:]
         jolt = Jolt.draw(self.config.seed, range(part.position, part.position + len(content)), (height, width))
         again = self.stylize(jolt.content(content))
-        return self.config.steadiness * self.loss.scaled(jolt.distance(again, stylized))
+        return self.config.temporal_weight * self.loss.scaled(jolt.distance(again, stylized))
 
     def _check_finite(self, step: int, losses: LossValues, gradients: list[Tensor]) -> None:
         norm = float(torch.nn.utils.get_total_norm(gradients))

@@ -245,20 +245,20 @@ def test_a_middle_of_zero_makes_black_of_what_tanh_has_below():
 def test_evaluating_an_imported_style_says_that_its_loss_is_not_known(originals):
     _, _, checkpoint = originals("pytorch-examples")
     photos = {"cat": photo(64, 64)}
-    options = EvaluateOptions(content=PHOTOS, painting=PAINTINGS, device="cpu")
+    options = EvaluateOptions(content=PHOTOS, style_image=PAINTINGS, device="cpu")
 
     with pytest.raises(
-        ModelError, match=r"imported and does not say with which loss .*--loss relative --painting FILE"
+        ModelError, match=r"imported and does not say with which loss .*--loss relative --style-image FILE"
     ):
         evaluate([checkpoint], photos, options)
-    with pytest.raises(ModelError, match="--painting FILE"):  # a folder cannot tell which painting
+    with pytest.raises(ModelError, match="--style-image FILE"):  # a folder cannot tell which painting
         evaluate([checkpoint], photos, replace(options, loss="relative"))
 
 
 def test_an_imported_style_is_evaluated_with_the_loss_that_is_given(originals):
     _, _, checkpoint = originals("pytorch-examples")
     painting = PAINTINGS / "great-wave.jpg"
-    given = EvaluateOptions(content=PHOTOS, painting=painting, device="cpu", loss="paper", style_size=64, size=64)
+    given = EvaluateOptions(content=PHOTOS, style_image=painting, device="cpu", loss="paper", style_size=64, size=64)
 
     (evaluation,) = evaluate([checkpoint], {"cat": photo(64, 64)}, given)
 

@@ -155,7 +155,7 @@ def test_penalty_that_is_not_finite_goes_back(configure, output, monkeypatch, ca
 
     monkeypatch.setattr(Jolt, "distance", spoiled)
 
-    train(configure(output, steadiness=5))
+    train(configure(output, temporal_weight=5))
 
     assert "back to step 4 with the learning rate times 0.25" in caplog.text
     assert len(metrics(output)) == STEPS

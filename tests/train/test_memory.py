@@ -33,7 +33,7 @@ def test_micro_batches_give_the_losses_and_gradients_of_the_batch(configure, out
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_micro_batches_are_jolted_like_the_batch(configure, output, micro_batch):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    options = {"batch_size": 4, "steadiness": 10}
+    options = {"batch_size": 4, "temporal_weight": 10}
 
     values, whole = gradients(configure(output, **options), pixels)
     found, parts = gradients(configure(output, micro_batch=micro_batch, **options), pixels)

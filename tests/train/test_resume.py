@@ -229,21 +229,22 @@ def test_two_damaged_resume_states_are_a_model_error(configure, output):
 
 
 @pytest.mark.parametrize("killed_after", [3, 6])
-def test_resumed_run_with_steadiness_ends_like_one_never_interrupted(configure, output, tmp_path, killed_after):
-    whole = train(configure(tmp_path / "whole.safetensors", steadiness=5))
-    crash_in(configure(output, steadiness=5), killed_after)
+def test_resumed_run_with_temporal_weight_ends_like_one_never_interrupted(configure, output, tmp_path, killed_after):
+    whole = train(configure(tmp_path / "whole.safetensors", temporal_weight=5))
+    crash_in(configure(output, temporal_weight=5), killed_after)
     torch.rand(17)  # what a resumed run draws must not depend on the state of the process
 
-    train(configure(output, steadiness=5, resume=True))
+    train(configure(output, temporal_weight=5, resume=True))
 
     assert_same_run(output, whole)
-    assert [line["steadiness"] for line in metrics(output)] == [line["steadiness"] for line in metrics(whole)]
+    assert [line["temporal"] for line in metrics(output)] == [line["temporal"] for line in metrics(whole)]
 
 
 def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(configure, finished, output):
     crash_in(configure(output), 6)
     state = load_state(configure(output).state_path)
-    del state.values["config"]["steadiness"]
+    del state.values["config"]["pooling"]
+    state.values["config"]["steadiness"] = state.values["config"].pop("temporal_weight")  # its name then
     save_state(configure(output).state_path, state)
 
     train(configure(output, resume=True))

@@ -81,17 +81,17 @@ def test_float16_overflow_skips_a_step_and_goes_on(configure, output):
     assert not any(torch.equal(*pair) for pair in zip(before, run.net.parameters(), strict=True))
 
 
-def test_without_steadiness_nothing_says_so(finished):
-    assert all("steadiness" not in line for line in metrics(finished))
+def test_without_temporal_weight_nothing_says_so(finished):
+    assert all("temporal" not in line for line in metrics(finished))
 
 
-def test_steadiness_is_logged_beside_the_losses_and_trains(configure, output):
-    train(configure(output, steadiness=20, steps=30, size=48, learning_rate=3e-3))
+def test_temporal_weight_is_logged_beside_the_losses_and_trains(configure, output):
+    train(configure(output, temporal_weight=20, steps=30, size=48, learning_rate=3e-3))
 
     lines = metrics(output)
     assert all(line["total"] == pytest.approx(line["content"] + line["style"] + line["tv"]) for line in lines)
-    assert all(np.isfinite(line["steadiness"]) and line["steadiness"] > 0 for line in lines)
-    assert "loss/steadiness" in EventAccumulator(str(output.with_suffix(""))).Reload().Tags()["scalars"]
+    assert all(np.isfinite(line["temporal"]) and line["temporal"] > 0 for line in lines)
+    assert "loss/temporal" in EventAccumulator(str(output.with_suffix(""))).Reload().Tags()["scalars"]
 
 
 def test_steady_style_paints_a_pan_more_steadily_than_one_trained_alike(configure, finished, output, tmp_path):
@@ -99,7 +99,7 @@ def test_steady_style_paints_a_pan_more_steadily_than_one_trained_alike(configur
     photos = {"owl": read_photo(PHOTOS / "owl.jpg", 64)}
 
     plain = train(configure(tmp_path / "plain.safetensors", **options))
-    steady = train(configure(output, steadiness=100, **options))
+    steady = train(configure(output, temporal_weight=100, **options))
 
     before, after = (measure_temporal(open_engine(style), photos)[0].ratio for style in (plain, steady))
     assert after < before
