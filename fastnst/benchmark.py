@@ -30,7 +30,7 @@ from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.memory import peak_memory
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import InstanceNorm, TransformerNet, UpConvolution
-from fastnst.train.loop import TrainingRun
+from fastnst.train.run import TrainingRun
 from fastnst.vgg import VGGFeatures
 
 BLOCK = 8  # steps in a row that are timed with photographs; three before them use up what was loaded ahead

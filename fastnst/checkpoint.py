@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fastnst import __version__
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
 from fastnst.files import printable, write_bytes
 from fastnst.image import open_regular
+from fastnst.meta import FORMAT
+from fastnst.meta import CheckpointMeta as CheckpointMeta  # imported from here by whoever reads or writes checkpoints
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
 
-FORMAT = 1
 _LARGEST = 1 << 30  # bytes; a `base` network has 7 MB, its resume state 20 MB
 _PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")  # how pickles and torch's archives of them begin
-
-
-@dataclass(frozen=True)
-class CheckpointMeta:
-    """What a trained network is and how it came to be; stored as JSON in checkpoints and exported files alike."""
-
-    preset: str
-    net: dict[str, Any]
-    style: dict[str, str]  # name, credit
-    train: dict[str, Any] = field(default_factory=dict)  # the whole TrainConfig
-    weights: dict[str, float] = field(default_factory=dict)  # of the loss terms, resolved
-    steps: int = 0
-    images_seen: int = 0
-    losses: dict[str, float] = field(default_factory=dict)  # mean over the last steps
-    held_out: list[str] = field(default_factory=list)  # photographs it never saw, relative to their folder
-    origin: dict[str, str] = field(default_factory=dict)  # of an imported one: project, family, file and its sha256
-    fastnst: str = field(default_factory=lambda: __version__)
-    torch: str = torch.__version__
-    format: int = FORMAT
-    digest: str = ""  # sha256 of the tensors
-
-    @classmethod
-    def from_json(cls, text: str, source: object) -> "CheckpointMeta":
-        """ModelError if the text is not what `to_json` writes, or was written by a newer fastnst."""
-        try:
-            values = json.loads(text)
-            if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-                raise ValueError("no format version")
-            if values["format"] > FORMAT:
-                raise ModelError(
-                    f"{printable(source)} has format {values['format']} but only up to {FORMAT} is "
-                    f"known; update fastnst"
-                )
-            known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ModelError(
-                f"{printable(source)} has an unreadable fastnst header ({error}); train or export it again"
-            ) from error
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def save_checkpoint(path: Path, net: TransformerNet, meta: CheckpointMeta, *, exact: bool = False) -> None:
@@ -178,6 +136,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors and header text of a file's bytes; ModelError, or UnsafeModelError for a pickle, if there are none."""
     # The length of a safetensors header may begin with the same bytes, but then the header itself follows.
     pickled = data[:2] in _PICKLED and data[8:9] != b"{"
     if pickled or path.suffix in (".pth", ".pt", ".pkl", ".model"):
@@ -204,12 +163,13 @@ def _parse(data: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """The pairs of a JSON object; ValueError for a name that is there twice."""
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in values:
             raise ValueError(f"tensor {name} is there twice")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], path: Path) -> None:
@@ -230,14 +190,15 @@ def _check_tensors(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], 
             raise ModelError(f"{printable(path)}: the tensor {name} holds values that are not finite; train it again")
 
 
-def _check_digest(found: str, expected: str, path: Path) -> None:
-    if found != expected:
+def _check_digest(computed: str, stored: str, path: Path) -> None:
+    if computed != stored:
         raise ModelError(
             f"{printable(path)} does not match its own checksum, so it was damaged; copy or train it again"
         )
 
 
 def _digest(tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
+    """sha256 of tensors, in the order of their names, and of plain values."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         sha.update(name.encode())

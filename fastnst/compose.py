@@ -1,7 +1,13 @@
-"""After the network: how much of the painting, whose colors, how large its strokes, and where.
+"""After the network: how much of the stylized picture, whose colors, how large its strokes, and where.
 
 Pixels are uint8 (H, W, 3) sRGB throughout. What needs the whole picture is a few numbers (ColorStatistics); everything
 else works on bands of rows, so that memory beyond the pixels themselves does not grow with the height.
+
+So each step rounds to 8 bits, up to five times in all. Against rounding once, after the last step, that was measured
+inside the mask on castle.jpg and cat.jpg at 480 pixels, in the styles great-wave and night-cafe: with a stroke of 1.5,
+strength 0.7 and colors by luma, values differ by 0.34 to 0.42 gray levels on average and by 3 at most, 1 % of them by
+more than 1. With colors by histogram, which may stretch contrasts, it is 0.6 to 1.0 on average and 9 at most. Floats
+between the steps would save that, at 12 bytes a pixel for each copy: 6 GB for 500 megapixels.
 """
 
 import functools
@@ -42,61 +48,61 @@ def cross_fade(content: Pixels, stylized: Pixels, strength: float) -> Pixels:
     if strength == 1:
         return stylized
 
-    def mixed(given: Pixels, painted: Pixels) -> Floats:
-        return given + (painted.astype(np.float32) - given) * np.float32(strength)
+    def mixed(before: Pixels, after: Pixels) -> Floats:
+        return before + (after.astype(np.float32) - before) * np.float32(strength)
 
     return _in_bands(mixed, content, stylized)
 
 
-def natural_mix(content: Pixels, painted: Pixels, strength: float) -> Pixels:
-    """Between the content, strength 0, and a painting of it, 1, without the ghosts of a cross-fade.
+def natural_mix(content: Pixels, stylized: Pixels, strength: float) -> Pixels:
+    """Between the content, strength 0, and its stylized picture, 1, without the ghosts of a cross-fade.
 
-    Tones lead: over areas the colors are nearer to the painting's than the strength says, details are not. Strokes
+    Tones lead: over areas the colors are nearer to the stylized ones than the strength says, details are not. Strokes
     keep their contrast, which the mean of two unlike textures loses. And of the photo's details those stay longest
-    that the painting has too, contours above all; texture that would show through the paint goes first.
+    that the stylized picture has too, contours above all; texture that would show through the paint goes first.
 
     Source of the idea, to average what agrees and to select where it does not: Burt and Kolczynski 1993, "Enhanced
     image capture through fusion". Chosen by the loss of Johnson et al. 2016 and by eye.
     """
     if strength == 1:
-        return painted
+        return stylized
     lead = np.float32(strength**_TONES - strength)
-    tones = _Tones(content, painted)
+    tones = _Tones(content, stylized)
 
-    def mixed(rows: slice, given: Pixels, painted: Pixels) -> Floats:
-        before, after = given.astype(np.float32), painted.astype(np.float32)
+    def mixed(rows: slice, given: Pixels, stylized: Pixels) -> Floats:
+        before, after = given.astype(np.float32), stylized.astype(np.float32)
         details = _mixed_details(before @ _LUMA, after @ _LUMA, strength)
         values: Floats = before + (after - before) * np.float32(strength) + lead * tones.of(rows) + details[..., None]
         return values
 
-    return _in_bands_at(mixed, content, painted, reach=2 * _reach(_DETAIL))
+    return _in_bands_at(mixed, content, stylized, reach=2 * _reach(_DETAIL))
 
 
 def fineness(strength: float) -> float:
-    """How many times as large the photo is painted for natural_mix: finer strokes for less strength, 1 to 1.25."""
+    """How many times as large the photo is stylized for natural_mix: finer strokes for less strength, 1 to 1.25."""
     return min(2 - strength, 1.25)
 
 
-def _mixed_details(given: Plane, painted: Plane, strength: float) -> Plane:
+def _mixed_details(given: Plane, stylized: Plane, strength: float) -> Plane:
     """What natural_mix adds to the luma of a cross-fade."""
-    given, painted = given - _blur(given, _DETAIL), painted - _blur(painted, _DETAIL)
+    given, stylized = given - _blur(given, _DETAIL), stylized - _blur(stylized, _DETAIL)
     # Plus a little, so that differences of a few gray levels are no texture.
     few = np.float32(4)
-    energies = [_blur(details * details, _DETAIL) + few for details in (given, painted)]
-    shared = np.maximum(_blur(given * painted, _DETAIL), 0) + few
+    energies = [_blur(details * details, _DETAIL) + few for details in (given, stylized)]
+    shared = np.maximum(_blur(given * stylized, _DETAIL), 0) + few
     unlike = 1 - shared / np.sqrt(energies[0] * energies[1])  # 0 where both have the same details
     rest = 1 - strength
     stronger, fainter = np.float32(_STROKES * strength**2 * rest), np.float32(rest - rest ** (1 + _TEXTURE))
-    mixed: Plane = unlike * (stronger * painted - fainter * given)
+    mixed: Plane = unlike * (stronger * stylized - fainter * given)
     return mixed
 
 
 class _Tones:
-    """How much brighter a painting is over areas of 16 pixels, smoothly in between, for any band of its rows."""
+    """How much brighter a stylized picture is over areas of 16 pixels, smooth in between, for any band of its rows."""
 
-    def __init__(self, content: Pixels, painted: Pixels) -> None:
+    def __init__(self, content: Pixels, stylized: Pixels) -> None:
         self.width = content.shape[1]
-        small = [np.asarray(Image.fromarray(p).reduce(_AREA)).astype(np.float32) for p in (content, painted)]
+        small = [np.asarray(Image.fromarray(p).reduce(_AREA)).astype(np.float32) for p in (content, stylized)]
         self.planes = [Image.fromarray(plane) for plane in np.moveaxis(small[1] - small[0], 2, 0).copy()]
 
     def of(self, rows: slice) -> Floats:
@@ -107,7 +113,7 @@ class _Tones:
 
 
 def stroke_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """The (height, width) at which a picture is painted so that strokes become 1 / scale as large.
+    """The (height, width) at which a picture is stylized so that strokes become 1 / scale as large.
 
     Raises InputError if that is too small for a network.
     """
@@ -120,17 +126,18 @@ def stroke_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return height, width
 
 
-def enlarge(painted: Pixels, size: tuple[int, int]) -> Pixels:
-    """A painting enlarged to (height, width) with edges as steep as if it had been painted at that size.
+def enlarge(stylized: Pixels, size: tuple[int, int]) -> Pixels:
+    """A stylized picture enlarged to (height, width), with edges as steep as if it had been stylized at that size.
 
     Differs from joint upsampling (Kopf et al. 2007) and the guided filter (He et al. 2013): nothing else guides it. A
-    photo as the guide gives the paint its texture; a painting of the full size has small strokes where these are large.
+    photo as the guide gives the paint its texture; a picture stylized at the full size has small strokes where these
+    are large.
     Instead the luma is sharpened again and again within the range of its surroundings, like a shock filter (Osher and
     Rudin 1990), which makes edges steep without ringing.
     """
     height, width = size
-    scale = max(height / painted.shape[0], width / painted.shape[1])
-    enlarged = np.asarray(Image.fromarray(painted).resize((width, height), Image.Resampling.BICUBIC))
+    scale = max(height / stylized.shape[0], width / stylized.shape[1])
+    enlarged = np.asarray(Image.fromarray(stylized).resize((width, height), Image.Resampling.BICUBIC))
     radius = max(1, round(scale / 2))
     amount = np.float32(1.5 * (scale - 1) / (scale - 0.5))  # found by the energy of the finest gradients
 
@@ -153,8 +160,8 @@ def keep_luma_colors(content: Pixels, stylized: Pixels) -> Pixels:
     until it fits, where clipping would change its brightness and its hue.
     """
 
-    def recolored(given: Pixels, painted: Pixels) -> Floats:
-        before, after = given.astype(np.float32), painted.astype(np.float32)
+    def recolored(given: Pixels, stylized: Pixels) -> Floats:
+        before, after = given.astype(np.float32), stylized.astype(np.float32)
         return into_gamut(before + ((after - before) @ _LUMA)[..., None])
 
     return _in_bands(recolored, content, stylized)
@@ -192,7 +199,7 @@ def match_colors(pixels: Pixels, own: ColorStatistics, wanted: ColorStatistics) 
     roots = [_square_root(statistics.covariance) for statistics in (own, wanted)]
     matrix = np.linalg.solve(*roots).astype(np.float32)
     offset = (255 * (wanted.mean - own.mean @ np.linalg.solve(*roots))).astype(np.float32)
-    return _in_bands(lambda painted: into_gamut(painted.astype(np.float32) @ matrix + offset), pixels)
+    return _in_bands(lambda stylized: into_gamut(stylized.astype(np.float32) @ matrix + offset), pixels)
 
 
 def into_gamut(colors: Floats) -> Floats:
@@ -208,11 +215,11 @@ def into_gamut(colors: Floats) -> Floats:
 
 
 def read_mask(options: MaskOptions, size: tuple[int, int]) -> Pixels:
-    """The mask of a picture of (height, width): uint8 (H, W), 255 where it is painted, its edge softened.
+    """The mask of a picture of (height, width): uint8 (H, W), 255 where it is stylized, its edge softened.
 
     A mask of another size but the same proportions is scaled; feather is in pixels of the picture.
 
-    Raises InputError if it has other proportions or paints nothing.
+    Raises InputError if it has other proportions or leaves nothing.
     """
     assert options.mask is not None
     name = printable(options.mask)
@@ -233,23 +240,23 @@ def read_mask(options: MaskOptions, size: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.feather)))
 
 
-def within_mask(painted: Picture, around: Pixels | str, mask: Pixels) -> Picture:
-    """The painting where the mask (H, W) is white, elsewhere other pixels, a color, or nothing ("transparent").
+def within_mask(stylized: Picture, around: Pixels | str, mask: Pixels) -> Picture:
+    """The stylized picture where the mask (H, W) is white, elsewhere other pixels, a color, or nothing ("transparent").
 
     Only "transparent" touches the alpha.
     """
-    alpha = painted.alpha
+    alpha = stylized.alpha
     if isinstance(around, str) and around == "transparent":
         around = "white"  # below what is transparent, as everywhere
         alpha = mask if alpha is None else _pixels(alpha * (mask.astype(np.float32) / 255))
     if isinstance(around, str):
-        around = np.broadcast_to(np.array(ImageColor.getrgb(around)[:3], np.uint8), painted.rgb.shape)
+        around = np.broadcast_to(np.array(ImageColor.getrgb(around)[:3], np.uint8), stylized.rgb.shape)
 
-    def inside(painted: Pixels, around: Pixels, mask: Pixels) -> Floats:
+    def inside(stylized: Pixels, around: Pixels, mask: Pixels) -> Floats:
         share = mask[..., None].astype(np.float32) / 255
-        return around + (painted.astype(np.float32) - around) * share
+        return around + (stylized.astype(np.float32) - around) * share
 
-    return Picture(_in_bands(inside, painted.rgb, around, mask), alpha)
+    return Picture(_in_bands(inside, stylized.rgb, around, mask), alpha)
 
 
 def _same_proportions(a: tuple[int, int], b: tuple[int, int]) -> bool:

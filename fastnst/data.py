@@ -4,29 +4,26 @@ Which photo stands at a position, and how it is cropped, depends on (seed, posit
 workers, not on where a run was interrupted.
 """
 
+import logging
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from fastnst.ahead import prepare_ahead
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable
 from fastnst.image import Limits, Pixels, read_picture, read_size
 
+log = logging.getLogger(__name__)
+
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
 KEPT = 1 << 29  # bytes of decoded photos that stay in memory
 _LIMITS = Limits(smallest=16)
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass
@@ -61,7 +58,7 @@ class Photographs:
         if count >= len(self.files):
             raise UsageError(
                 f"--held-out is {count} but {printable(self.folder)} has {len(self.files)} usable "
-                f"photographs; give fewer"
+                "photographs; give fewer"
             )
         self.keep_apart([self.name(path) for path in _spread(self.files, count)])
 
@@ -136,19 +133,17 @@ class Photographs:
         return map(np.stack, prepare_ahead(self.crop, positions, workers))
 
 
-def prepare_ahead(make: Callable[[T], U], batches: Iterable[Iterable[T]], workers: int) -> Iterator[list[U]]:
-    """What threads make of the items of each batch, in order, up to three batches ahead."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        ahead: deque[list[Future[U]]] = deque()
-        waiting = iter(batches)
-        try:
-            while True:
-                ahead += ([pool.submit(make, item) for item in batch] for batch in islice(waiting, 3 - len(ahead)))
-                if not ahead:
-                    return
-                yield [made.result() for made in ahead.popleft()]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def report_unusable(photographs: Photographs, listed_in: str = "") -> None:
+    """Warn of what is left out, the first three by name; `listed_in` names a file that has them all."""
+    if not (bad := photographs.unusable):
+        return
+    named = ", ".join(f"{printable(photographs.name(path))} ({reason})" for path, reason in list(bad.items())[:3])
+    total = len({*bad, *photographs.files, *photographs.held_out})  # what is found damaged later stays in files
+    log.warning(
+        "%d of the %d files in %s are unusable and left out: %s%s",
+        *(len(bad), total, printable(photographs.folder), named),
+        "" if len(bad) <= 3 else f", ... (all in {listed_in})" if listed_in else ", ...",
+    )
 
 
 @lru_cache(maxsize=4)
@@ -157,7 +152,7 @@ def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
 
 
 def _spread(files: Sequence[Path], count: int) -> list[Path]:
-    """So many files at even distances, whatever subfolders they are in."""
+    """This number of files at even distances, whatever subfolders they are in."""
     return [files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)]
 
 

@@ -51,6 +51,13 @@ def pick_precision(precision: str, device: "torch.device") -> "torch.dtype":
     )
 
 
+def autocast(device: "torch.device", dtype: "torch.dtype") -> "torch.autocast":
+    """Compute convolutions in this arithmetic inside the block; float32 changes nothing."""
+    import torch
+
+    return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
+
+
 def onnx_providers(device: Device) -> list[str]:
     """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
     import onnxruntime

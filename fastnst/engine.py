@@ -1,7 +1,6 @@
 """One trained style as a callable, run by torch or by ONNX Runtime behind one interface with numpy at the boundary."""
 
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,14 +12,16 @@ import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
-from fastnst.errors import FastnstError, ModelError, UnsafeModelError, UsageError
+from fastnst.errors import FastnstError, ModelError, UnavailableError, UnsafeModelError, UsageError, first_line
 from fastnst.files import printable
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
-from fastnst.nets.bands import Affine, Tiler
-from fastnst.nets.onnx_graph import build, build_layer, read_weights
+from fastnst.meta import CheckpointMeta
+from fastnst.nets.bands import Tiler
+from fastnst.nets.onnx_graph import build, read_weights
 from fastnst.nets.onnx_proto import check_onnx, read_onnx
-from fastnst.nets.spec import Layer, NetConfig, Weights
+from fastnst.nets.single_layers import OnnxLayers, TorchLayers
+from fastnst.nets.spec import NetConfig, Weights
 from fastnst.styles import DEFAULT_STYLE, bundled_style
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ class Engine(Protocol):
     """Runs one trained style: (N, 3, H, W) float32 RGB 0..1 -> same shape and range, any H and W of at least 16."""
 
     def __call__(self, images: Array) -> Array: ...
+
+    @property
+    def meta(self) -> CheckpointMeta:
+        """What the style's file says of it; ModelError for a file of another project, which says nothing."""
+        ...
 
     @property
     def tiler(self) -> Tiler:
@@ -69,7 +75,7 @@ def open_engine(
 def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[object]) -> Engine:
     """One network between several, each weight the mean of theirs; shares are made to sum to 1.
 
-    It paints what lies between the styles, in one pass, if they were trained from one another or from the same start;
+    It gives what lies between the styles, in one pass, if they were trained from one another or from the same start;
     the weights of others have nothing to do with each other. Source: Wang et al. 2019, "Deep network interpolation for
     continuous imagery effect transition".
 
@@ -120,35 +126,18 @@ class OnnxEngine:
     ) -> None:
         """Load the file, or `data` that would be in it."""
         self.path, self.asked = path, device
-        self.data, found = read_onnx(path) if data is None else (data, check_onnx(data, path))
-        self.metadata = found.metadata
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4
-        providers = onnx_providers(device)
-        try:
-            self.session = onnxruntime.InferenceSession(self.data, settings, providers=providers)
-        except Exception as error:  # its exception classes share no base but Exception
-            raise ModelError(
-                f"{printable(path)} cannot be run ({_first_line(error)}); export the style again"
-            ) from error
-        if device == "cuda" and self.session.get_providers()[0] != "CUDAExecutionProvider":
-            from fastnst.errors import UnavailableError
-
-            raise UnavailableError(
-                "--device cuda was asked for but ONNX Runtime could not start it; check CUDA and cuDNN"
-            )
-        log.info("ONNX Runtime runs on %s", self.session.get_providers()[0])
+        self.data, file = read_onnx(path) if data is None else (data, check_onnx(data, path))
+        self.metadata = file.metadata
+        self.session = _session(self.data, device, path)
         self.input, self.uint8 = self.session.get_inputs()[0].name, False
         self.adapter: Adapter | None = None
         takes, gives = _ends(self.session, path)
-        if "fastnst" in found.metadata:
+        if "fastnst" in self.metadata:
             _check_unused(options, path)
             self.uint8 = _signature(takes, gives, path)
             self._self_test(path)
         else:
-            self.adapter = Adapter(self._run, takes, gives, options or OnnxOptions(), found.metadata, path)
+            self.adapter = Adapter(self._run, takes, gives, options or OnnxOptions(), self.metadata, path)
 
     def __call__(self, images: Array) -> Array:
         if self.adapter is not None:
@@ -162,6 +151,10 @@ class OnnxEngine:
         return np.asarray(stylized, dtype=np.float32)
 
     @cached_property
+    def meta(self) -> CheckpointMeta:
+        return CheckpointMeta.from_json(self.metadata.get("fastnst", ""), self.path)
+
+    @cached_property
     def tiler(self) -> Tiler:
         if "fastnst" not in self.metadata:
             raise UsageError(
@@ -169,13 +162,13 @@ class OnnxEngine:
                 "--max-size, or turn its original into a checkpoint with fastnst import"
             )
         try:
-            config = NetConfig(**json.loads(self.metadata["fastnst"])["net"])
+            config = NetConfig(**self.meta.net)
             weights = read_weights(config, self.data)
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+        except (TypeError, ValueError, UsageError) as error:
             raise ModelError(
                 f"{printable(self.path)} does not name its layers ({error}); export the style again"
             ) from error
-        return Tiler(config, weights, _OnnxLayers(weights, self.session.get_providers()))
+        return Tiler(config, weights, OnnxLayers(weights, self.session.get_providers()))
 
     def with_weights(self, weights: Weights) -> "OnnxEngine":
         data = build(self.tiler.config, weights, metadata=self.metadata)
@@ -187,20 +180,20 @@ class OnnxEngine:
             return self.session.run(None, {self.input: given})[0]
         except Exception as error:
             shape = ", ".join(map(str, given.shape))
-            raise FastnstError(f"ONNX Runtime failed on a picture ({shape}): {_first_line(error)}") from error
+            raise FastnstError(f"ONNX Runtime failed on a picture ({shape}): {_reason(error)}") from error
 
     def _self_test(self, path: Path) -> None:
         ramp = np.linspace(0, 1, 3 * 18 * 21, dtype=np.float32).reshape(1, 3, 18, 21)
         try:
-            painted = self(ramp)
+            stylized = self(ramp)
         except FastnstError as error:
             raise ModelError(
                 f"{printable(path)} does not paint a test picture ({error}); export the style again"
             ) from error
-        if painted.shape != ramp.shape or not np.isfinite(painted).all():
+        if stylized.shape != ramp.shape or not np.isfinite(stylized).all():
             raise ModelError(
                 f"{printable(path)} paints a test picture of another size or without finite values; "
-                f"export the style again"
+                "export the style again"
             )
 
 
@@ -222,13 +215,13 @@ class TorchEngine:
 
         with torch.inference_mode():
             content = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-            painted: Array = self.net(content).clamp(0, 1).cpu().numpy()
-        return painted
+            stylized: Array = self.net(content).clamp(0, 1).cpu().numpy()
+        return stylized
 
     @cached_property
     def tiler(self) -> Tiler:
         weights = {name: values.cpu().numpy() for name, values in self.net.state_dict().items()}
-        return Tiler(self.net.config, weights, _TorchLayers(weights, self.device))
+        return Tiler(self.net.config, weights, TorchLayers(weights, self.device))
 
     def with_weights(self, weights: Weights) -> "TorchEngine":
         import torch
@@ -236,56 +229,6 @@ class TorchEngine:
         other = TorchEngine(self.path, self.asked)
         other.net.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
         return other
-
-
-class _OnnxLayers:
-    """Layers one by one in ONNX Runtime, see Convolve."""
-
-    def __init__(self, weights: Weights, providers: Sequence[str]) -> None:
-        self.weights, self.providers = weights, providers
-        self.sessions: dict[tuple[str, bool, bool], Any] = {}
-
-    def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
-        key = (layer.name, affine is not None, relu)
-        if key not in self.sessions:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            # Threads of a layer that is done would go on looking for work, on cores that others need.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            data = build_layer(layer, self.weights, affine=affine is not None, relu=relu)
-            self.sessions[key] = onnxruntime.InferenceSession(data, options, providers=self.providers)
-        given = {"rows": rows[None]}
-        if affine is not None:
-            given |= {"scale": affine[0][None], "shift": affine[1][None]}
-        made: Array = self.sessions[key].run(None, given)[0][0]
-        return made
-
-
-class _TorchLayers:
-    """Layers one by one in torch, see Convolve."""
-
-    def __init__(self, weights: Weights, device: Any) -> None:
-        self.weights, self.device = weights, device
-        self.kernels: dict[str, tuple[Any, Any]] = {}
-
-    def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
-        import torch
-        import torch.nn.functional as F
-
-        if layer.name not in self.kernels:
-            bias = None if layer.bias is None else np.repeat(self.weights[layer.bias], 4 if layer.upsample else 1)
-            kernel = torch.from_numpy(layer.subpixel_kernel(self.weights[layer.weight])).to(self.device)
-            self.kernels[layer.name] = kernel, None if bias is None else torch.from_numpy(bias).to(self.device)
-        with torch.inference_mode():
-            x = torch.from_numpy(rows).to(self.device)[None]
-            if affine is not None:
-                scale, shift = (torch.from_numpy(values).to(self.device) for values in affine)
-                x = x * scale + shift
-            x = F.conv2d(x.relu() if relu else x, *self.kernels[layer.name], stride=layer.stride)
-            made: Array = (F.pixel_shuffle(x, 2) if layer.upsample else x)[0].cpu().numpy()
-        return made
 
 
 def _find(style: str | Path, engine: EngineName) -> Path:
@@ -304,13 +247,34 @@ def _find(style: str | Path, engine: EngineName) -> Path:
         return path
     if path.parent != Path() or os.path.lexists(path):
         raise ModelError(f"{printable(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
-    found = bundled_style(str(style))
-    choice = {"torch": found.checkpoint, "onnx": found.onnx}
+    bundled = bundled_style(str(style))
+    choice = {"torch": bundled.checkpoint, "onnx": bundled.onnx}
     if engine == "auto":
         # Where neither is installed the light one is missed, and said so.
         only_torch = not importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("torch")
         engine = "torch" if only_torch else "onnx"
     return choice[engine]
+
+
+def _session(data: bytes, device: Device, path: Path) -> Any:
+    """ONNX Runtime with a network loaded; UnavailableError without the device that was asked for."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    providers = onnx_providers(device)
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as error:  # its exception classes share no base but Exception
+        raise ModelError(f"{printable(path)} cannot be run ({_reason(error)}); export the style again") from error
+    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise UnavailableError("--device cuda was asked for but ONNX Runtime could not start it; check CUDA and cuDNN")
+    log.info("ONNX Runtime runs on %s", session.get_providers()[0])
+    return session
+
+
+def _reason(error: Exception) -> str:
+    return printable(first_line(error)[:200])
 
 
 def _ends(session: Any, path: Path) -> tuple[End, End]:
@@ -337,9 +301,8 @@ def _signature(takes: End, gives: End, path: Path) -> bool:
     }
     if takes.type not in layouts or not layouts[takes.type](takes.shape):
         raise ModelError(
-            f"{printable(path)} takes {takes.type} {takes.shape} but a style of fastnst takes float (N, "
-            f"3, H, W) or uint8 "
-            "(N, H, W, 3), any size; export it again"
+            f"{printable(path)} takes {takes.type} {takes.shape} but a style of fastnst takes float (N, 3, H, W) or "
+            "uint8 (N, H, W, 3), any size; export it again"
         )
     return takes.type == "tensor(uint8)"
 
@@ -347,7 +310,3 @@ def _signature(takes: End, gives: End, path: Path) -> bool:
 def _check_unused(options: OnnxOptions | None, path: Path) -> None:
     if options not in (None, OnnxOptions()):
         raise UsageError(f"--onnx-... options are for .onnx styles of other projects, which {printable(path)} is not")
-
-
-def _first_line(error: Exception) -> str:
-    return printable((str(error).splitlines() or [type(error).__name__])[0][:200])

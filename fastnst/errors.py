@@ -12,7 +12,7 @@ class FastnstError(Exception):
 
 
 class UsageError(FastnstError):
-    """An option or argument that cannot be meant."""
+    """An option or argument that is invalid."""
 
     exit_status = 2
     http_status = 400
@@ -63,3 +63,8 @@ class Interrupted(FastnstError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signal_number
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,22 +10,22 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from fastnst import losses
 from fastnst.checkpoint import CheckpointMeta
 from fastnst.config import EvaluateOptions, TrainConfig, check_range
 from fastnst.data import Photographs
-from fastnst.device import pick_precision, torch_device
-from fastnst.engine import Engine, TorchEngine, open_engine
+from fastnst.device import autocast, pick_precision, torch_device
+from fastnst.engine import Engine, open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
-from fastnst.losses import DEFAULT_WEIGHTS, LossForm, LossWeights, PerceptualLoss
+from fastnst.losses import LossForm, LossWeights, PerceptualLoss
 from fastnst.metrics import Pan, grid, ssim
-from fastnst.nets.onnx_proto import read_onnx
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
-from fastnst.vgg import Pooling, VGGFeatures
-from fastnst.video.animation import Frame
-from fastnst.video.clip import open_clip
+from fastnst.vgg import Pooling
+from fastnst.video.frames import Frame
+from fastnst.video.read import open_clip
 
 NUMBERS = ("content", "style", "tv", "total", "ssim", "grid")
 
@@ -48,8 +48,8 @@ class LossSettings:
         if meta.origin:
             raise ModelError(
                 f"{printable(source)} was imported and does not say with which loss it was trained; say "
-                f"with which to score "
-                "it and against what, for example: --loss relative --painting FILE"
+                "with which to score "
+                "it and against what, for example: --loss relative --style-image FILE"
             )
         try:
             train = meta.train
@@ -75,12 +75,12 @@ class LossSettings:
     def default(cls, form: LossForm) -> "LossSettings":
         """Those that training has when told nothing but the form."""
         names = ("style_size", "content_layers", "style_layers", "vgg", "pooling")
-        return cls(form, DEFAULT_WEIGHTS[form], **{name: getattr(TrainConfig, name) for name in names})
+        return cls(form, LossWeights.resolve(form), **{name: getattr(TrainConfig, name) for name in names})
 
     def replaced(self, options: EvaluateOptions) -> "LossSettings":
         """With what the options say instead; another form of weighing comes with its own weights."""
         form = options.loss or self.loss
-        weights = self.weights if form == self.loss else DEFAULT_WEIGHTS[form]
+        weights = self.weights if form == self.loss else LossWeights.resolve(form)
         given = {name: getattr(options, f"{name}_weight") for name in ("content", "style", "tv")}
         others = {name: getattr(options, name) for name in ("style_size", "content_layers", "style_layers")}
         others |= {"vgg": options.vgg, "pooling": options.pooling}
@@ -137,7 +137,7 @@ class Evaluation:
 
     style: str
     preset: str
-    painting: str
+    painting: str  # name of the style image; a word of the JSON
     settings: LossSettings
     size: int
     iterations: int | None
@@ -171,7 +171,7 @@ def evaluate(
     """Score styles on named photos (see measure); `on_picture` hears of each stylized photo and each L-BFGS descent.
 
     Raises UsageError for an unknown style, ModelError for one that does not say how it was trained, InputError for an
-    unusable painting.
+    unusable style image.
     """
     subjects = [_subject(style, options) for style in styles]  # what is wrong with one is said before any work
     return [_evaluate(subject, photos, options, on_picture) for subject in subjects]
@@ -237,12 +237,11 @@ def equivalent(
     # bfloat16 convolutions are fast with channels last.
     content = content.to(device, memory_format=torch.channels_last)
 
-    autocast = torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
-    with autocast:
+    with autocast(device, dtype):
         targets = loss.targets(content)
 
     def total(picture: Tensor) -> Tensor:
-        with autocast:
+        with autocast(device, dtype):
             return loss(picture, targets).total  # type: ignore[no-any-return]
 
     evaluations = 0
@@ -253,23 +252,21 @@ def equivalent(
     return Equivalent(None, evaluations)
 
 
-def open_loss(settings: LossSettings, painting: Path, device: torch.device) -> PerceptualLoss:
-    """The loss of a style for its painting, scaled as in training.
+def open_loss(settings: LossSettings, style_image: Path, device: torch.device) -> PerceptualLoss:
+    """The loss of a style for its style image, scaled as in training.
 
-    Raises InputError for an unusable painting, UsageError for unknown layers, ModelError for unusable VGG weights.
+    Raises InputError for an unusable style image, UsageError for unknown layers, ModelError for unusable VGG weights.
     """
-    layers = [*settings.content_layers, *settings.style_layers]
-    features = VGGFeatures(layers, settings.vgg, settings.pooling).to(memory_format=torch.channels_last)
-    picture = read_style(painting, settings.style_size)
-    loss = PerceptualLoss(
-        features.to(device),
-        torch.from_numpy(to_array(picture.rgb)).to(device),
+    return losses.open_loss(
+        [read_style(style_image, settings.style_size)],
         settings.weights,
+        device,
         settings.loss,
         settings.content_layers,
         settings.style_layers,
+        vgg=settings.vgg,
+        pooling=settings.pooling,
     )
-    return loss.to(device)
 
 
 def read_photo(path: Path, size: int) -> Array:
@@ -331,30 +328,27 @@ class _Subject:
     name: str
     preset: str
     engine: Engine
-    painting: Path
+    style_image: Path
     settings: LossSettings
 
 
 def _subject(style: str | Path, options: EvaluateOptions) -> _Subject:
     path = Path(style)
     engine = open_engine(style, "onnx" if path.suffix == ".onnx" else "torch", options.device)
-    if isinstance(engine, TorchEngine):
-        meta = engine.meta
-    else:
-        meta = CheckpointMeta.from_json(read_onnx(path)[1].metadata.get("fastnst", ""), path)
-    if meta.origin and options.loss and not options.painting.is_dir():
+    meta = engine.meta
+    if meta.origin and options.loss and not options.style_image.is_dir():
         settings = LossSettings.default(options.loss)
     else:
         settings = LossSettings.of(meta, style)
     settings = settings.replaced(options)
-    painting = options.painting
-    if painting.is_dir():
-        painting = painting / Path(str(meta.train.get("style"))).name
-    if not painting.exists():
+    image = options.style_image
+    if image.is_dir():
+        image = image / Path(str(meta.train.get("style"))).name
+    if not image.exists():
         raise InputError(
-            f"the painting {printable(painting)} of {printable(style)} is not there; name it with --painting"
+            f"the style image {printable(image)} of {printable(style)} is not there; name it with --style-image"
         )
-    return _Subject(str(style), meta.preset, engine, painting, settings)
+    return _Subject(str(style), meta.preset, engine, image, settings)
 
 
 def _evaluate(
@@ -362,7 +356,7 @@ def _evaluate(
 ) -> Evaluation:
     device = torch_device(options.device)
     dtype = pick_precision(options.precision, device)
-    loss = open_loss(subject.settings, subject.painting, device)
+    loss = open_loss(subject.settings, subject.style_image, device)
     scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
         (score,) = measure(subject.engine, loss, {photo: pixels})
@@ -382,7 +376,7 @@ def _evaluate(
     return Evaluation(
         style=subject.name,
         preset=subject.preset,
-        painting=subject.painting.name,
+        painting=subject.style_image.name,
         settings=subject.settings,
         size=options.size,
         iterations=options.iterations if options.lbfgs else None,

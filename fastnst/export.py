@@ -1,4 +1,4 @@
-"""A checkpoint as one self-contained ONNX file that provably paints what torch paints."""
+"""A checkpoint as one self-contained ONNX file, written only if it gives what torch gives."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SIZES = ((1, 64, 64), (1, 65, 97), (1, 33, 128), (3, 48, 80), (1, 17, 16), (1, 2
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and the largest difference to torch found before it was, on the scale 0..1.
+    """What was written, and the largest difference to torch before it was, on the scale 0..1.
 
     Where it takes and returns 8 bits, half a gray level of that is rounding.
     """
@@ -90,8 +90,8 @@ def largest_difference(net: TransformerNet, engine: Engine, *, eight_bits: bool 
         image = np.rint(picture * 255).astype(np.float32) / np.float32(255) if eight_bits else picture
         with torch.inference_mode():
             expected = net(torch.from_numpy(image)).clamp(0, 1).numpy()
-        given = engine(image)
-        if given.shape != expected.shape:
-            raise ModelError(f"the exported network turns {image.shape} into {given.shape}; nothing was written")
-        worst = float(np.maximum(worst, np.abs(given - expected).max()))  # unlike max, keeps a NaN
+        stylized = engine(image)
+        if stylized.shape != expected.shape:
+            raise ModelError(f"the exported network turns {image.shape} into {stylized.shape}; nothing was written")
+        worst = float(np.maximum(worst, np.abs(stylized - expected).max()))  # unlike max, keeps a NaN
     return worst

@@ -6,10 +6,7 @@ The gate comes before the decoder: length, magic bytes, size, and only then pixe
 import logging
 import os
 import stat
-import struct
 import sys
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +16,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image
 
+from fastnst.decode import decoding, draft, load, open_image, quiet, to_srgb, upright
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
 
@@ -49,9 +47,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 16  # pixels a side; below that reflection and instance statistics have nothing to work with
 
 Frames = Literal["first", "all", "reject"]
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
-_truncation, _filters = threading.Lock(), threading.Lock()  # Python's warning filters and Pillow's switch are global
 
 
 @dataclass(frozen=True)
@@ -63,6 +59,10 @@ class Limits:
     smallest: int = SMALLEST
     size: int = 256 << 20  # bytes of the file
     remedy: str = "scale it down first"
+
+
+# What Pillow opens at all; a style image is scaled down at once, so memory is no reason to refuse it.
+_LARGEST_STYLE = Limits(pixels=178_000_000, side=65_535, size=1 << 30)
 
 
 @dataclass(frozen=True)
@@ -129,24 +129,24 @@ def decode_picture(
     """
     limits = limits or Limits()
     format = _check_gate(data, name, limits)
-    with _decoding(name):
-        image = _open(BytesIO(data), format)
-        _check_dimensions(image, name, limits)
+    with decoding(name):
+        image = open_image(BytesIO(data), format)
+        check_size(image.height, image.width, name, limits)
         if frames == "reject" and getattr(image, "is_animated", False):
             raise InputError(f"{name} is an animation; give one picture, or use --frames first")
-        profile = image.info.get("icc_profile") or b""
+        profile = _profile(image)
         if len(profile) > _PROFILE_LIMIT:
             raise InputError(f"{name} carries a color profile of {len(profile)} bytes; save it without the profile")
-        _draft(image, max_size, short_side)
-        _load(image, name, allow_truncated)
-        picture = _normalize(_upright(image), profile, name)
+        draft(image, max_size, short_side)
+        load(image, name, allow_truncated)
+        picture = Picture(*to_srgb(upright(image), profile, name))
     return picture if max_size is None else shrink(picture, max_size)
 
 
 def from_pil(image: Image.Image) -> Picture:
     """A PIL image of any mode, upright by its EXIF tag and converted by its profile, as a Picture."""
-    with _decoding("image"):
-        picture = _normalize(_upright(image), image.info.get("icc_profile") or b"", "image")
+    with decoding("image"):
+        picture = Picture(*to_srgb(upright(image), _profile(image), "image"))
     _check_smallest(*picture.size, "image", Limits())
     return picture
 
@@ -160,10 +160,6 @@ def shrink(picture: Picture, max_size: int) -> Picture:
     size = max(1, round(height * scale)), max(1, round(width * scale))
     _check_smallest(*size, f"image scaled down to {max_size} pixels", Limits())
     return resize(picture, *size)
-
-
-# What Pillow opens at all; a style image is scaled down at once, so memory is no reason to refuse it.
-_LARGEST_STYLE = Limits(pixels=178_000_000, side=65_535, size=1 << 30)
 
 
 def read_style(path: Path, size: int) -> Picture:
@@ -183,7 +179,7 @@ def read_style(path: Path, size: int) -> Picture:
 
 
 def scale_longer(picture: Picture, size: int) -> Picture:
-    """The picture with a longer side of so many pixels."""
+    """The picture with a longer side of `size` pixels."""
     scale = size / max(picture.size)
     return resize(picture, *(max(1, round(side * scale)) for side in picture.size))
 
@@ -227,10 +223,7 @@ def encode_picture(picture: Picture, format: str, quality: int = 92) -> bytes:
 
 def write_picture(picture: Picture, path: Path, quality: int = 92) -> None:
     """Encode by the suffix and write atomically, or a PNG onto standard output for "-"."""
-    _write(encode_picture(picture, output_format(path), quality), path)
-
-
-def _write(data: bytes, path: Path) -> None:
+    data = encode_picture(picture, output_format(path), quality)
     if str(path) == "-":
         write_stdout(data)
     else:
@@ -247,11 +240,11 @@ def looks_like_image(data: bytes) -> str | None:
 
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Height and width from a file's header alone, refused like in decode_picture."""
-    with open_regular(path) as file, _decoding(printable(path)):
+    with open_regular(path) as file, decoding(printable(path)):
         format = _check_gate(file.read(16), printable(path), limits)
         file.seek(0)
-        image = _open(file, format)
-        _check_dimensions(image, printable(path), limits)
+        image = open_image(file, format)
+        check_size(image.height, image.width, printable(path), limits)
         return image.height, image.width
 
 
@@ -260,9 +253,9 @@ def open_animation(file: BinaryIO, name: str) -> Image.Image:
     limits = Limits()
     format = _check_gate(file.read(16), name, limits)
     file.seek(0)
-    with _decoding(name):
-        image = _open(file, format)
-        _check_dimensions(image, name, limits)
+    with decoding(name):
+        image = open_image(file, format)
+        check_size(image.height, image.width, name, limits)
     return image
 
 
@@ -271,10 +264,10 @@ def read_frame(image: Image.Image, number: int, name: str) -> tuple[Picture, flo
 
     Raises InputError if it is damaged.
     """
-    with _decoding(name), _quiet():
+    with decoding(name), quiet():
         image.seek(number)
         image.load()
-        return _normalize(image, image.info.get("icc_profile") or b"", name), image.info.get("duration") or 0
+        return Picture(*to_srgb(image, _profile(image), name)), image.info.get("duration") or 0
 
 
 @contextmanager
@@ -311,41 +304,8 @@ def _check_gate(data: bytes, name: str, limits: Limits) -> str:
     return format
 
 
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into an InputError."""
-    try:
-        yield
-    except FastnstError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{name} claims a size far beyond what is decoded; scale it down first") from error
-    # Pillow raises OSError, ValueError, SyntaxError, EOFError, struct.error and others for damaged files.
-    except (Exception, MemoryError) as error:
-        raise InputError(f"{name} is damaged and cannot be decoded ({_reason(error)}); save it again") from error
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return "header unreadable" if "cannot identify image file" in text else text.rstrip(".")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings from Pillow, of sizes (our own limit is stricter and is checked next) and of damaged metadata."""
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _open(file: Any, format: str) -> ImageFile.ImageFile:
-    # Only the one decoder that the magic bytes name.
-    with _quiet():
-        return Image.open(file, formats=(format,))
-
-
 def check_size(height: int, width: int, name: str, limits: Limits) -> None:
-    """InputError if so many pixels are more, or fewer, than are decoded."""
+    """InputError for a height or a width, or a number of pixels, that is not decoded."""
     if width * height > limits.pixels or max(width, height) > limits.side:
         raise InputError(
             f"{name} is {width}x{height} pixels but at most {limits.pixels / 1e6:g} million and "
@@ -354,77 +314,12 @@ def check_size(height: int, width: int, name: str, limits: Limits) -> None:
     _check_smallest(height, width, name, limits)
 
 
-def _check_dimensions(image: Image.Image, name: str, limits: Limits) -> None:
-    check_size(image.height, image.width, name, limits)
-
-
 def _check_smallest(height: int, width: int, name: str, limits: Limits) -> None:
     if min(height, width) < limits.smallest:
         least = f"{limits.smallest}x{limits.smallest}"
         raise InputError(f"{name} is {width}x{height} pixels but at least {least} are needed; enlarge it first")
 
 
-def _draft(image: ImageFile.ImageFile, max_size: int | None, short_side: int | None) -> None:
-    """Let the JPEG decoder skip detail that would be scaled away, keeping twice what is needed."""
-    if image.format != "JPEG" or (max_size is None and short_side is None):
-        return
-    width, height = image.size
-    kept = min(1.0, 2 * max_size / max(width, height) if max_size else short_side / min(width, height))  # type: ignore[operator]
-    image.draft(None, (max(1, int(width * kept)), max(1, int(height * kept))))
-
-
-def _load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
-    if not allow_truncated:
-        image.load()
-        return
-    with _truncation:
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            image.load()
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-    log.warning("%s: damaged parts, if any, are left gray", name)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        with _quiet():
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, TypeError, SyntaxError, KeyError, struct.error, OverflowError, ZeroDivisionError):
-        log.info("an unreadable EXIF block was ignored")
-        return image
-
-
-def _normalize(image: Image.Image, profile: bytes, name: str) -> Picture:
-    """Any mode -> sRGB on white, and alpha."""
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits: scaled, because Pillow's own conversion clips to white.
-        depth = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.rint(np.clip(depth / 257, 0, 255)).astype(np.uint8))
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"))
-        image = image.convert("RGB")
-    elif image.mode in ("P", "1", "PA"):
-        image = image.convert("RGB" if image.mode != "1" else "L")
-    rgb = np.asarray(_to_srgb(image, profile, name))
-    if alpha is None or alpha.min() == 255:
-        return Picture(np.ascontiguousarray(rgb))
-    # Colors under full transparency are arbitrary and must not bleed into what is painted beside them.
-    cover = alpha[..., None].astype(np.float32) / 255
-    return Picture(np.rint(rgb * cover + 255 * (1 - cover)).astype(np.uint8), alpha)
-
-
-def _to_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if not ImageCms.getProfileDescription(source).startswith("sRGB"):
-                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            log.warning("%s: its color profile is ignored (%s)", name, _reason(error))
-    return image.convert("RGB")
+def _profile(image: Image.Image) -> bytes:
+    """An image's color profile; empty without one."""
+    return image.info.get("icc_profile") or b""

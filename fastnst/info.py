@@ -20,8 +20,8 @@ def describe(path: Path) -> dict[str, Any]:
     from fastnst.checkpoint import load_checkpoint
     from fastnst.finetune.classifier import read_meta
 
-    if (found := read_meta(path)) is not None:
-        return {"file": printable(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(found)}
+    if (classifier := read_meta(path)) is not None:
+        return {"file": printable(path), "kind": "loss network", "bytes": path.stat().st_size, **asdict(classifier)}
     net, meta = load_checkpoint(path)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return {
@@ -36,10 +36,10 @@ def describe(path: Path) -> dict[str, Any]:
 def _describe_onnx(path: Path) -> dict[str, Any]:
     from fastnst.nets.onnx_proto import read_onnx, read_signature
 
-    data, found = read_onnx(path)
+    data, file = read_onnx(path)
     inputs, outputs = read_signature(data)
     try:
-        meta = json.loads(found.metadata.get("fastnst", "{}"))
+        meta = json.loads(file.metadata.get("fastnst", "{}"))
         if not isinstance(meta, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError) as error:
@@ -47,11 +47,11 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     return {
         "file": printable(path),
         "kind": "onnx",
-        "bytes": found.size,
-        "opset": found.opsets.get("", 0),
-        "nodes": found.nodes,
+        "bytes": file.size,
+        "opset": file.opsets.get("", 0),
+        "nodes": file.nodes,
         "input": inputs,
         "output": outputs,
-        **({"precision": found.metadata["precision"]} if "precision" in found.metadata else {}),
+        **({"precision": file.metadata["precision"]} if "precision" in file.metadata else {}),
         **meta,
     }

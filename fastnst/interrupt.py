@@ -3,10 +3,10 @@
 import errno
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -20,6 +20,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGUSR1] if SIGUSR1 else []))
 OUT_OF_TIME = 1000  # a reason to stop, beside the numbers of signals
 IN_TIME = (OUT_OF_TIME, SIGUSR1)  # reasons that leave time to save: the run ends without an error
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # said by file systems without locks
+
+T = TypeVar("T")
 
 # What torch's allocator, oneDNN and the C++ library say; only CUDA has an exception of its own.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not create a ", "bad_alloc")
@@ -85,6 +87,14 @@ def caught_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def until_signal(items: Iterable[T], received: Sequence[int]) -> Iterator[T]:
+    """The items up to the one during which `caught_signals` received a signal."""
+    for item in items:
+        yield item
+        if received:
+            return
+
+
 class Deadline:
     """When to stop so that everything is saved within a limit in seconds; None is no limit."""
 
@@ -100,11 +110,15 @@ class Deadline:
         yield
         self.longest_save = max(self.longest_save, self.clock() - start)
 
-    def comes(self) -> bool:
-        """To be asked after each step: whether another step and a save might end too late."""
+    def step(self) -> None:
+        """A step ends here; with a save, if there was one since the last."""
         now = self.clock()
         self.longest_step = max(self.longest_step, now - self.last)
         self.last = now
+
+    @property
+    def near(self) -> bool:
+        """Whether another step and a save might end too late."""
         # Nobody knows how long a first save takes; the others may take somewhat longer than the longest so far.
         needed = self.longest_step + max(2 * self.longest_save, 1.0)
-        return self.limit is not None and now - self.start + needed > self.limit
+        return self.limit is not None and self.clock() - self.start + needed > self.limit

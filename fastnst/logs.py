@@ -19,6 +19,7 @@ from fastnst.data import Photographs
 from fastnst.errors import FastnstError, OutputError
 from fastnst.files import make_folder, printable, write_bytes
 from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
+from fastnst.losses import LossValues
 from fastnst.nets.torch_net import TransformerNet
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,14 @@ class StepReport:
     total: float
     lr: float
     images_per_second: float
-    steadiness: float | None = None  # the weighted penalty, beside the total, where it is asked for
+    temporal: float | None = None  # the weighted penalty for flicker, beside the total, where it is asked for
 
     def to_json(self) -> dict[str, float]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Preview(NamedTuple):
-    """A preview picture of a run: photo number `photo` beside its painting after `step` steps."""
+    """A preview picture of a run: photo number `photo` beside what the network makes of it after `step` steps."""
 
     step: int
     photo: int
@@ -56,15 +57,15 @@ class Preview(NamedTuple):
 
 
 def shows_preview(step: int, every: int) -> bool:
-    """Whether previews are painted after so many steps: 0, 10, 20, 50, 100, 200, 500 ... and each `every` steps."""
+    """Whether previews are due after this number of steps: 0, 10, 20, 50, 100, 200, 500 ... and each `every` steps."""
     return re.fullmatch("0|[125]0+", str(step)) is not None or step % every == 0
 
 
 def find_previews(folder: Path) -> list[Preview]:
     """The previews in a run's log folder, by step and photo."""
     names = re.compile(r"(\d{6,})-(\d+)\.jpg")
-    found = [(names.fullmatch(path.name), path) for path in (folder / "previews").glob("*.jpg")]
-    return sorted(Preview(int(match[1]), int(match[2]), path) for match, path in found if match)
+    matches = [(names.fullmatch(path.name), path) for path in (folder / "previews").glob("*.jpg")]
+    return sorted(Preview(int(match[1]), int(match[2]), path) for match, path in matches if match)
 
 
 def read_metrics(folder: Path) -> list[StepReport]:
@@ -73,7 +74,10 @@ def read_metrics(folder: Path) -> list[StepReport]:
     reports = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            reports.append(StepReport(**json.loads(line)))
+            values = json.loads(line)
+            if "steadiness" in values:  # its name in earlier versions
+                values["temporal"] = values.pop("steadiness")
+            reports.append(StepReport(**values))
         except (ValueError, TypeError):
             continue
     return reports
@@ -176,7 +180,7 @@ class RunLogs(BestEffortLogs):
         self.previews = [picture for path in chosen if (picture := _preview_photo(path)) is not None]
 
     def rewind(self, step: int) -> None:
-        """Forget all that came after so many steps, because they are done again."""
+        """Forget this step and all after it, because they are done again."""
         with self._tolerant():
             self.metrics.flush()
             before = self.metrics
@@ -205,8 +209,7 @@ class RunLogs(BestEffortLogs):
 
     def write(self, report: StepReport) -> None:
         values = report.to_json()
-        terms = ("content", "style", "tv", "total", "steadiness")
-        losses = {f"loss/{name}": values[name] for name in terms if name in values}
+        losses = {f"loss/{name}": values[name] for name in LossValues._fields if name in values}
         speeds = {"learning_rate": report.lr, "images_per_second": report.images_per_second}
         with self._tolerant():
             self.metrics.write(json.dumps(values).encode() + b"\n")
@@ -229,14 +232,14 @@ class RunLogs(BestEffortLogs):
                 write_bytes(self.folder / "bad_images.txt", "".join(lines).encode())
 
     def preview(self, step: int, net: TransformerNet) -> None:
-        """Paint the fixed photos as they would be painted now, side by side with the photos."""
+        """Stylize the fixed photos as they would be now, side by side with the photos."""
         for index, photo in enumerate(self.previews):
             with torch.no_grad():
                 content = torch.from_numpy(to_array(photo.rgb)).to(next(net.parameters()).device)
-                painted = net(content).clamp(0, 1).cpu().numpy()
-            if not np.isfinite(painted).all():
+                stylized = net(content).clamp(0, 1).cpu().numpy()
+            if not np.isfinite(stylized).all():
                 return
-            row = np.concatenate([photo.rgb, to_pixels(painted)], axis=1)
+            row = np.concatenate([photo.rgb, to_pixels(stylized)], axis=1)
             with self._tolerant():
                 self.events.picture(step, f"preview/{index}", row)
                 write_picture(Picture(row), self.folder / "previews" / f"{step:06d}-{index}.jpg")

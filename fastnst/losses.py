@@ -1,8 +1,8 @@
 """Perceptual loss = content + style + total variation (Johnson et al. 2016), in three forms of weighing."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, cast
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS
 from fastnst.errors import UsageError
-from fastnst.vgg import VGGFeatures
+from fastnst.image import Picture, to_array
+from fastnst.vgg import Pooling, VGGFeatures
 
 LossForm = Literal["relative", "paper", "gatys"]
 TVForm = Literal["squared", "power"]
@@ -27,22 +28,30 @@ class LossWeights:
     style: float
     tv: float
 
+    @classmethod
+    def resolve(
+        cls, form: LossForm, content: float | None = None, style: float | None = None, tv: float | None = None
+    ) -> "LossWeights":
+        """Those that are given, and the defaults of a form of weighing for the others."""
+        given = {"content": content, "style": style, "tv": tv}
+        return replace(DEFAULT_WEIGHTS[form], **{name: value for name, value in given.items() if value is not None})
+
 
 # paper: the defaults of Johnson's released code, for VGG features of 0..255 images.
 # gatys: the ratio of content to style of Gatys et al. 2015, figure 2, on the same features.
-# relative: found by eye over 14 paintings; the terms are fractions of their targets' energy.
+# relative: by eye, over 14 styles; the terms are fractions of their targets' energy.
 DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
     "gatys": LossWeights(content=1.0, style=1e3, tv=0.0),
     "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
 }
 
-GRID_WEIGHT = 10.0  # found on one painting: ten times more cost style and was no better
+GRID_WEIGHT = 10.0  # by eye, on one style: ten times more cost style and was no better
 GRID_WINDOW = 32  # pixels
 
 
 class LossTerms(NamedTuple):
-    """The weighted terms of one batch, ready to log by field name."""
+    """The weighted terms of one batch, scalars to differentiate."""
 
     content: Tensor
     style: Tensor
@@ -51,6 +60,16 @@ class LossTerms(NamedTuple):
     @property
     def total(self) -> Tensor:
         return self.content + self.style + self.tv
+
+
+class LossValues(NamedTuple):
+    """The weighted terms of a step and their total as numbers, ready to log by field name."""
+
+    content: float
+    style: float
+    tv: float
+    total: float
+    temporal: float | None = None  # the penalty for flicker, beside the total, where it is asked for
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -151,7 +170,7 @@ class PerceptualLoss(nn.Module):
     `gatys`: Gatys et al. 2015, equations 1 and 4: half the sum of squared differences of features; of Gram matrices a
     quarter of it over (channels * pixels)^2, mean over layers. Pictures of different sizes each count their own pixels.
     `relative`: each term is a fraction of its own scale - the content features' energy, each style Gram matrix's
-    energy (mean over layers), the painting's own roughness - so one set of weights fits every painting, size and VGG.
+    energy (mean over layers), the style's own roughness - so one set of weights fits every style, size and VGG.
     Differs from the paper: the mean over layers instead of the sum, in `relative` only.
 
     Layers may have weights; those of a mean are relative. Several styles are mixed by averaging their Gram matrices
@@ -194,11 +213,25 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             return self.features(content, list(self.content_layers))  # type: ignore[no-any-return]
 
-    def forward(self, stylized: Tensor, content: Tensor | dict[str, Tensor]) -> LossTerms:
+    def energies(self, targets: Mapping[str, Tensor]) -> Tensor:
+        """The mean squared features of each content layer, (content layers,) float32."""
+        return torch.stack([at_least_float32(targets[name]).square().mean() for name in self.content_layers])
+
+    def forward(
+        self, stylized: Tensor, content: Tensor | dict[str, Tensor], energies: Tensor | None = None
+    ) -> LossTerms:
+        """The terms of a batch, or with `energies`, those of the whole batch's content, of a part of it.
+
+        The mean over equal parts is then the loss of the whole: only the relative content term needs to know that,
+        since it is divided by the mean energy of the batch's features.
+        """
         target = self.targets(content) if isinstance(content, Tensor) else content
+        whole = {} if energies is None else dict(zip(self.content_layers, energies, strict=True))
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
-            content_terms = {name: self._distance(features[name], target[name]) for name in self.content_layers}
+            content_terms = {
+                name: self._distance(features[name], target[name], whole.get(name)) for name in self.content_layers
+            }
             style_terms = {
                 name: self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
                 for name in self.style_layers
@@ -227,11 +260,11 @@ class PerceptualLoss(nn.Module):
             return self.scaled(GRID_WEIGHT * grid_energy(at_least_float32(stylized)))
 
     def scaled(self, energy: Tensor) -> Tensor:
-        """A squared difference of pixels 0..1 in the units of the form: of 0..255, or over the painting's roughness."""
+        """A squared difference of pixels 0..1 in the units of the form: of 0..255, or over the style's roughness."""
         return energy * 255**2 if self.form == "paper" else energy / self.style_roughness.clamp(min=1e-6)
 
-    def _distance(self, given: Tensor, target: Tensor) -> Tensor:
-        """Of features (N, C, H, W) or of Gram matrices (N, C, C)."""
+    def _distance(self, given: Tensor, target: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Of features (N, C, H, W) or of Gram matrices (N, C, C); `whole` is the energy of more than this target."""
         given, target = at_least_float32(given), at_least_float32(target)
         squares = (given - target).square()
         if self.form == "gatys":  # gram_matrix has divided by channels and pixels already
@@ -239,7 +272,9 @@ class PerceptualLoss(nn.Module):
         difference = squares.mean()
         if self.form == "paper":
             return difference
-        return difference / target.square().mean().clamp(min=1e-12)
+        energy = target.square().mean().clamp(min=1e-12)
+        relative = difference / energy
+        return relative if whole is None else relative * energy / whole.clamp(min=1e-12)
 
 
 def _layer_weights(layers: Layers) -> dict[str, float]:
@@ -265,26 +300,32 @@ def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], *, mean
     return total / sum(weights.values()) if mean else total
 
 
-class PartLoss(PerceptualLoss):
-    """PerceptualLoss of a part of a batch, so that the mean over equal parts is the loss of the whole batch.
+def open_features(
+    layers: Sequence[str], device: torch.device, vgg: str = "bundled", pooling: Pooling = "max"
+) -> VGGFeatures:
+    """The loss network on a device, in the layout that its convolutions are fastest in; raises as VGGFeatures does."""
+    features = VGGFeatures(layers, vgg, pooling)
+    return features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
-    Only the relative content term needs to know the whole: it is divided by the mean energy of the batch's features.
-    `energies` holds that, (content layers,) float32; None if the part is the whole.
+
+def open_loss(
+    styles: Sequence[Picture],
+    weights: LossWeights,
+    device: torch.device,
+    form: LossForm = "relative",
+    content_layers: Layers = CONTENT_LAYERS,
+    style_layers: Layers = STYLE_LAYERS,
+    *,
+    vgg: str | VGGFeatures = "bundled",
+    pooling: Pooling = "max",
+    blend: Sequence[float] | None = None,
+    tv_form: TVForm = "squared",
+) -> PerceptualLoss:
+    """The loss of one style image or several, on a device; `vgg` may be a network that is there already.
+
+    Raises UsageError for unknown layers or invalid weights, ModelError for unusable weights of the network.
     """
-
-    energies: Tensor | None = None
-
-    def measure(self, targets: dict[str, Tensor]) -> Tensor:
-        """The energies of a part alone, (content layers,), of which those of the whole are the mean."""
-        return torch.stack([at_least_float32(targets[name]).square().mean() for name in self.content_layers])
-
-    def forward(self, stylized: Tensor, content: Tensor | dict[str, Tensor]) -> LossTerms:
-        self._whole: Iterator[Tensor] | None = None if self.energies is None else iter(self.energies)
-        return super().forward(stylized, content)
-
-    def _distance(self, given: Tensor, target: Tensor) -> Tensor:
-        distance = super()._distance(given, target)
-        if self._whole is None or self.form == "paper" or target.ndim < 4:  # a Gram matrix is the same for all parts
-            return distance
-        part = at_least_float32(target).square().mean()
-        return distance * part.clamp(min=1e-12) / next(self._whole).clamp(min=1e-12)
+    layers = [*content_layers, *style_layers]
+    features = vgg if isinstance(vgg, VGGFeatures) else open_features(layers, device, vgg, pooling)
+    pixels = [torch.from_numpy(to_array(style.rgb)).to(device) for style in styles]  # (1, 3, H, W) 0..1 each
+    return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form).to(device)

@@ -1,4 +1,4 @@
-"""How much memory painting takes, measured in a process of its own, whose peak nothing else has raised."""
+"""How much memory stylizing takes, measured in a process of its own, whose peak nothing else has raised."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from fastnst.device import Device
 
 
 def peak_memory(style: Path, size: int, device: Device = "auto") -> int | None:
-    """Bytes of the largest resident set of a process that paints one square picture, the engine's packages included.
+    """Bytes of the largest resident set of a process that stylizes one square picture, the engine's packages included.
 
     None where the system does not tell, or the process did not live to tell.
     """
@@ -24,7 +24,7 @@ def _own_peak() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
-def _paint(style: Path, size: int, device: Device) -> None:
+def _stylize(style: Path, size: int, device: Device) -> None:
     import numpy as np
 
     from fastnst.engine import open_engine
@@ -33,5 +33,5 @@ def _paint(style: Path, size: int, device: Device) -> None:
 
 
 if __name__ == "__main__":
-    _paint(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
+    _stylize(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])  # type: ignore[arg-type]
     sys.stdout.write(str(_own_peak() or ""))

@@ -73,13 +73,13 @@ class Progress:
         if self.fancy:
             self.bar.stop()
 
-    def start_at(self, done: int) -> None:
-        """What an earlier run has done already, or what is to be done again."""
-        self.done = done
-
     def advance(self, note: str = "", rate: float | None = None) -> None:
-        """One more is done; `rate` a second, where the work itself knows better than the time between two calls."""
-        self.done += 1
+        """One more is done."""
+        self.at(self.done + 1, note, rate)
+
+    def at(self, done: int, note: str = "", rate: float | None = None) -> None:
+        """The number that is done; `rate` a second, where the work knows better than the time between two calls."""
+        self.done = done
         own = self.pace.tick()
         rate = rate or own
         left = f"{clock((self.total - self.done) / rate)} left"

@@ -23,7 +23,7 @@ def stylize_sheet(config: SheetConfig) -> Path:
     """
     output_format(config.output)
     check_output(config.output, overwrite=config.overwrite)
-    content = read_picture(config.photo, max_size=config.tile_size)
+    content = read_picture(config.image, max_size=config.tile_size)
     tiles = [("photo", content)]
     for style in config.style or bundled_names():
         stylizer = Stylizer.open(style, engine=config.engine, device=config.device)
@@ -55,7 +55,7 @@ def arrange_table(corner: Picture, labels: Sequence[str], rows: Sequence[Sequenc
 
 
 def arrange(tiles: Sequence[tuple[str, Picture]], columns: int | None = None) -> Picture:
-    """Labeled pictures of one size in rows on white, in so many columns or a shape near a square."""
+    """Labeled pictures of one size in rows on white, in this number of columns or a shape near a square."""
     height, width = tiles[0][1].size
     columns = columns or max(1, round((len(tiles) * (height + _LABEL) / width) ** 0.5))
     columns = min(columns, len(tiles))

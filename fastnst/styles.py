@@ -1,13 +1,13 @@
 """The catalogue of bundled styles: name -> files and credit."""
 
 import difflib
-import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from fastnst.errors import ModelError, UsageError
-from fastnst.files import printable
+from fastnst.errors import UsageError
+from fastnst.meta import CheckpointMeta
 from fastnst.nets.onnx_proto import read_onnx
 
 DEFAULT_STYLE = "great-wave"
@@ -18,14 +18,24 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Style:
-    """One bundled style."""
+    """One bundled style; what it says of itself is read from its ONNX file when it is asked for."""
 
     name: str
     checkpoint: Path
     onnx: Path
     preview: Path
-    credit: str
-    preset: str
+
+    @cached_property
+    def meta(self) -> CheckpointMeta:
+        return CheckpointMeta.from_json(read_onnx(self.onnx)[1].metadata.get("fastnst", ""), self.onnx)
+
+    @property
+    def credit(self) -> str:
+        return self.meta.style["credit"]
+
+    @property
+    def preset(self) -> str:
+        return self.meta.preset
 
 
 def catalogue_folder() -> Path:
@@ -46,15 +56,8 @@ def bundled_style(name: str) -> Style:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}" if close else f"choose from {', '.join(names)}"
         raise UsageError(f"no bundled style {name!r}; {hint}, or give a .safetensors or .onnx file")
-    folder = catalogue_folder()
-    onnx = folder / f"{name}.onnx"
-    try:
-        meta = json.loads(read_onnx(onnx)[1].metadata["fastnst"])
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{printable(onnx)} lacks its fastnst header; export it again") from error
-    return Style(
-        name, folder / f"{name}.safetensors", onnx, folder / f"{name}.jpg", meta["style"]["credit"], meta["preset"]
-    )
+    checkpoint, onnx, preview = (catalogue_folder() / f"{name}.{kind}" for kind in ("safetensors", "onnx", "jpg"))
+    return Style(name, checkpoint, onnx, preview)
 
 
 def bundled_styles() -> list[Style]:

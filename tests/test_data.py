@@ -6,7 +6,7 @@ import pytest
 from helpers.photos import bomb, cut_off, save_noise, save_plain
 from PIL import Image
 
-from fastnst.data import Photographs
+from fastnst.data import Photographs, report_unusable
 from fastnst.errors import InputError, UsageError
 
 SIZE = 32
@@ -121,6 +121,25 @@ def test_unusable_files_are_skipped_and_say_why(plain_photos):
     assert "damaged" in reasons["corrupt.png"]
     assert "claims a size far beyond what is decoded" in reasons["bomb.png"]
     assert "9x99" in reasons["tiny.png"]
+
+
+def test_unusable_files_are_named_in_one_warning_the_first_three_of_them(plain_photos, caplog):
+    report_unusable(Photographs(plain_photos, SIZE, seed=0))
+    assert caplog.text == ""
+    for name in "abcd":
+        (plain_photos / f"{name}.txt").write_text("none")
+    photographs = Photographs(plain_photos, SIZE, seed=0, hold_out=1)
+    photographs.unusable[photographs.files[0]] = "damaged"  # as decoding finds out
+
+    report_unusable(photographs)
+    report_unusable(photographs, "bad.txt")
+
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == (
+        f"5 of the 11 files in {plain_photos} are unusable and left out: "
+        "a.txt (not a picture), b.txt (not a picture), c.txt (not a picture), ..."
+    )
+    assert second == first + " (all in bad.txt)"
 
 
 def test_links_in_circles_broken_links_and_pipes_do_not_hang(plain_photos):

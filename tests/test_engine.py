@@ -152,6 +152,36 @@ def test_a_file_of_8_bit_pixels_is_run_with_rounding(tmp_path):
     np.testing.assert_allclose(painted, np.rint(image * 255) / 255, atol=1e-6)  # float32 division
 
 
+def test_both_engines_say_the_same_of_a_style(checkpoint, onnx_style):
+    said = OnnxEngine(onnx_style, "cpu").meta
+
+    assert said == TorchEngine(checkpoint, "cpu").meta
+    assert said.style == {"name": "random", "credit": "nobody"}
+
+
+def test_a_file_of_another_project_says_nothing_of_its_style(tmp_path):
+    engine = OnnxEngine(save(tmp_path / "a.onnx", model()), "cpu")
+
+    with pytest.raises(ModelError, match=r"a\.onnx has an unreadable fastnst header"):
+        _ = engine.meta
+
+
+def test_a_bundled_file_is_read_once_and_says_what_it_is_without_torch(tmp_path):
+    script = (
+        "import json, sys\nsys.modules['torch'] = None\nopened = []\n"
+        "sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == 'open' else None)\n"
+        "from fastnst.engine import open_engine\n"
+        "meta = open_engine('great-wave-tiny', 'onnx', 'cpu').meta\n"
+        "print(json.dumps([meta.preset, [path for path in opened if path.endswith('.onnx')]]))"
+    )
+
+    done = isolated(script, cwd=tmp_path)
+
+    preset, opened = json.loads(done.stdout)
+    assert preset == "tiny"
+    assert len(opened) == 1
+
+
 # release test 44
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.model"])
 def test_a_pickle_is_refused_by_its_name_before_it_is_opened(tmp_path, name):

@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 
 
 def options(**changes: object) -> EvaluateOptions:
-    return EvaluateOptions(content=PHOTOS, painting=PAINTINGS, size=64, photos=2, device="cpu", **changes)
+    return EvaluateOptions(content=PHOTOS, style_image=PAINTINGS, size=64, photos=2, device="cpu", **changes)
 
 
 def same(images: np.ndarray) -> np.ndarray:
@@ -277,8 +277,8 @@ def test_what_is_wrong_with_the_last_style_is_said_before_any_work(trained):
 
 
 def test_a_missing_painting_is_an_error_that_names_the_remedy(trained, tmp_path):
-    with pytest.raises(InputError, match=r"great-wave\.jpg of .* is not there; name it with --painting"):
-        evaluate([trained], {"owl": photo()}, replace(options(), painting=tmp_path))
+    with pytest.raises(InputError, match=r"great-wave\.jpg of .* is not there; name it with --style-image"):
+        evaluate([trained], {"owl": photo()}, replace(options(), style_image=tmp_path))
 
 
 @pytest.mark.parametrize("name", ["size", "photos", "iterations"])
@@ -298,7 +298,7 @@ def test_an_exported_style_scores_like_its_checkpoint():
 
 
 def test_a_bundled_style_beside_lbfgs_as_json(capsys):
-    arguments = ["evaluate", "great-wave", "--content", PHOTOS, "--painting", PAINTING, "--size", 64, "--photos", 2]
+    arguments = ["evaluate", "great-wave", "--content", PHOTOS, "--style-image", PAINTING, "--size", 64, "--photos", 2]
 
     status = main([*map(str, arguments), "--lbfgs", "--iterations", "2", "--style-size", "64", "--json", "-q"])
 
@@ -329,7 +329,7 @@ def test_a_bundled_style_beside_lbfgs_as_json(capsys):
 
 def test_temporal_numbers_are_those_of_both_engines_and_in_the_table(capsys):
     exported = bundled_style("great-wave").onnx
-    arguments = ["evaluate", "great-wave", exported, "--content", PHOTOS, "--painting", PAINTING, "--size", 64]
+    arguments = ["evaluate", "great-wave", exported, "--content", PHOTOS, "--style-image", PAINTING, "--size", 64]
     arguments += ["--photos", 2, "--style-size", 64, "--temporal", "-q"]
 
     assert main([*map(str, arguments), "--json"]) == 0
@@ -359,7 +359,7 @@ def test_frames_of_a_clip_are_photos(tmp_path):
 def test_tables_of_two_styles_and_a_damaged_photo_end_with_exit_status_1(trained, tmp_path, capsys):
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    arguments = ["evaluate", trained, trained, "--content", tmp_path, "--painting", PAINTING, "--size", 32]
+    arguments = ["evaluate", trained, trained, "--content", tmp_path, "--style-image", PAINTING, "--size", 32]
 
     status = main([*map(str, arguments), "--lbfgs", "--iterations", "1", "-q"])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastnst.errors import OutputError
-from fastnst.interrupt import Deadline, caught_signals, is_out_of_memory, only_run
+from fastnst.interrupt import Deadline, caught_signals, is_out_of_memory, only_run, until_signal
 
 
 def test_an_allocation_beyond_all_memory_is_out_of_memory():
@@ -70,19 +70,44 @@ def test_deadline_leaves_time_for_the_longest_step_and_twice_the_longest_save():
     deadline = Deadline(30, clock)
 
     clock.now = 104  # the longest step took 4 seconds
-    assert not deadline.comes()
+    deadline.step()
+    assert not deadline.near
     with deadline.saving():
         clock.now = 107
     clock.now = 108
-    assert not deadline.comes()
+    deadline.step()
+    assert not deadline.near
     clock.now = 119  # another took 11 with all that is around it: 19 + 11 + 6 are more than 30
-    assert deadline.comes()
+    deadline.step()
+    assert deadline.near
     clock.now = 108
-    assert not Deadline(None, clock).comes()
+    assert not Deadline(None, clock).near
 
 
-def test_deadline_that_cannot_be_met_comes_after_the_first_step():
-    assert Deadline(0.5).comes()
+def test_asking_whether_a_deadline_is_near_changes_nothing():
+    clock = Clock()
+    deadline = Deadline(30, clock)
+
+    clock.now = 110
+    assert [deadline.near, deadline.near] == [False, False]
+
+    assert deadline.longest_step == 0
+
+
+def test_deadline_that_cannot_be_met_is_near_from_the_start():
+    assert Deadline(0.5).near
+
+
+def test_items_end_with_the_one_during_which_a_signal_came():
+    received = []
+
+    seen = []
+    for item in until_signal(range(5), received):
+        seen.append(item)
+        if item == 2:
+            received.append(signal.SIGINT)
+
+    assert seen == [0, 1, 2]
 
 
 def test_only_the_first_signal_is_caught_and_handlers_are_put_back():

@@ -36,7 +36,7 @@ def test_public_functions_and_classes_say_what_they_are(module):
         "import fastnst",
         "import fastnst.cli",
         "from fastnst import Stylizer",
-        "import fastnst.sheet, fastnst.info, fastnst.video.paint",
+        "import fastnst.sheet, fastnst.info, fastnst.video.stylize",
     ],
 )
 def test_importing_the_runtime_imports_no_training_package(statement, tmp_path):

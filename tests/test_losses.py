@@ -1,17 +1,20 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fastnst.errors import UsageError
+from fastnst.image import Picture, to_array
 from fastnst.losses import (
     DEFAULT_WEIGHTS,
     LossWeights,
     PerceptualLoss,
     gram_matrix,
     grid_energy,
+    open_loss,
     roughness,
     total_variation,
     total_variation_power,
@@ -376,3 +379,25 @@ def test_grid_penalty_is_relative_to_the_painting_and_absent_with_the_weights_of
     expected = 10 * 0.01 / roughness(style)
     torch.testing.assert_close(perceptual_loss(style).grid(stylized), expected, rtol=1e-4, atol=0)
     assert perceptual_loss(style, form="paper").grid(stylized) == 0
+
+
+def test_weights_that_are_not_given_are_those_of_the_form():
+    assert LossWeights.resolve("paper", style=7, tv=0) == LossWeights(content=1, style=7, tv=0)
+    assert LossWeights.resolve("gatys") == DEFAULT_WEIGHTS["gatys"]
+
+
+def test_the_factory_gives_the_loss_of_its_parts():
+    generator = np.random.default_rng(0)
+    styles = [Picture(generator.integers(0, 256, (32, 40, 3), dtype=np.uint8)) for _ in range(2)]
+    stylized, content = picture(0), picture(1)
+    options = {"blend": [1, 2], "tv_form": "power"}
+
+    opened = open_loss(styles, EVEN, torch.device("cpu"), "paper", CONTENT, STYLE, pooling="average", **options)
+
+    features = VGGFeatures([*CONTENT, *STYLE], pooling="average")
+    pixels = [torch.from_numpy(to_array(style.rgb)) for style in styles]
+    by_hand = PerceptualLoss(features, pixels, EVEN, "paper", CONTENT, STYLE, **options)
+    torch.testing.assert_close(list(opened(stylized, content)), list(by_hand(stylized, content)))
+    again = open_loss(styles, EVEN, torch.device("cpu"), "paper", CONTENT, STYLE, vgg=opened.features, **options)
+    assert again.features is opened.features
+    assert list(again(stylized, content)) == list(opened(stylized, content))

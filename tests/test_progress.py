@@ -81,8 +81,7 @@ def test_time_that_is_skipped_belongs_to_no_piece():
 def test_plain_lines_tell_count_note_rate_and_time_left(capsys, monkeypatch):
     with Progress("training", 500, "step") as progress:
         progress.spoken -= PLAIN_EVERY  # the last line is that old
-        progress.start_at(99)
-        progress.advance("total 0.5", rate=2.0)
+        progress.at(100, "total 0.5", rate=2.0)
         progress.advance("said too soon", rate=2.0)
 
     assert capsys.readouterr().err == "training step 100/500, total 0.5, 2.00 steps/s, 3:20 left\n"

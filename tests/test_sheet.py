@@ -18,7 +18,7 @@ def test_labels_stay_under_their_tiles(label):
         assert (labels[:, edge] == 255).all()
 
 
-def test_tiles_stand_in_rows_of_so_many_columns():
+def test_tiles_stand_in_rows_of_the_number_of_columns_asked_for():
     tiles = [("", Picture(np.full((20, 90, 3), 10 * number, np.uint8))) for number in range(5)]
 
     sheet = arrange(tiles, columns=2).rgb

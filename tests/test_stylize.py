@@ -1,18 +1,16 @@
-import sys
 from dataclasses import replace
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.material import PHOTOS
+from helpers.photos import noise, noise_file
 from PIL import Image
 
 from fastnst import stylize
 from fastnst.config import StylizeOptions
-from fastnst.errors import FastnstError, InputError, OutputError, UsageError
+from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.image import Picture, read_picture, resize
-from fastnst.stylize import IN_HAND, Job, Stylizer, check_styles, plan, run
+from fastnst.stylize import Hooks, Stylizer, inside_and_outside
 
 OPTIONS = StylizeOptions()
 
@@ -21,32 +19,9 @@ def negative(images):
     return 1 - images
 
 
-def noise(height=20, width=24, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def photo(path, height=20, width=24):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise(height, width)).save(path)
-    return path
-
-
-def planned(inputs, output, **options):
-    return [(str(job.source), str(job.target)) for job in plan(inputs, output, StylizeOptions(**options))]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("in/b.png", "in/a.jpg", "in/deep/er/c.webp", "in/d.gif"):
-        photo(Path(name))
-    Path("in/notes.txt").write_text("no picture")
-    return tmp_path
-
-
 @pytest.mark.parametrize("kind", ["path", "text", "bytes", "pil", "array"])
 def test_stylize_takes_what_a_picture_may_be(kind, tmp_path):
-    rgb, path = noise(), photo(tmp_path / "a.png")
+    rgb, path = noise(), noise_file(tmp_path / "a.png")
     sources = {
         "path": path,
         "text": str(path),
@@ -129,208 +104,15 @@ def test_engine_that_paints_no_numbers_is_an_error():
         Stylizer(lambda images: images * np.float32("nan")).stylize_picture(Picture(noise()))
 
 
-def test_one_file_goes_to_the_file_that_is_named(folder):
-    assert planned(["in/a.jpg"], "x/y.png") == [("in/a.jpg", "x/y.png")]
-
-
-@pytest.mark.parametrize("output", ["out", "out/", "out.v2/", "painted.png/"])
-def test_one_file_goes_into_a_folder_under_its_own_name(output, folder):
-    assert planned(["in/a.jpg"], output) == [("in/a.jpg", str(Path(output, "a.jpg")))]
-
-
-def test_one_file_goes_into_an_existing_folder_whatever_its_name(folder):
-    Path("out.png").mkdir()
-
-    assert planned(["in/a.jpg"], "out.png") == [("in/a.jpg", "out.png/a.jpg")]
-
-
-def test_folder_keeps_its_sub_folders_and_formats(folder):
-    assert planned(["in"], "out") == [
-        ("in/a.jpg", "out/a.jpg"),
-        ("in/b.png", "out/b.png"),
-        ("in/d.gif", "out/d.png"),
-        ("in/deep/er/c.webp", "out/deep/er/c.webp"),
-    ]
-
-
-def test_format_of_a_folder_can_be_chosen(folder):
-    assert [target for _, target in planned(["in"], "out", format="webp")] == [
-        "out/a.webp",
-        "out/b.webp",
-        "out/d.webp",
-        "out/deep/er/c.webp",
-    ]
-
-
-def test_output_folder_inside_the_input_is_not_painted_again(folder):
-    photo(Path("in/out/a.jpg"))
-
-    assert "in/out/a.jpg" not in dict(planned(["in"], "in/out", skip_existing=True))
-
-
-def test_globs_are_expanded(folder):
-    assert planned(["in/*"], "out") == [
-        ("in/a.jpg", "out/a.jpg"),
-        ("in/b.png", "out/b.png"),
-        ("in/d.gif", "out/d.png"),
-    ]
-    assert planned(["in/**/*.webp"], "out") == [("in/deep/er/c.webp", "out/c.webp")]
-
-
-def test_name_with_brackets_that_exists_is_no_glob(folder):
-    photo(Path("a[1].png"))
-
-    assert planned(["a[1].png"], "out") == [("a[1].png", "out/a[1].png")]
-
-
-def test_picture_without_a_suffix_is_found_by_its_content(folder):
-    Path("in/a.jpg").rename("in/portrait")
-
-    assert ("in/portrait", "out/portrait.png") in planned(["in"], "out")
-
-
-@pytest.mark.parametrize("inputs", [["in/*.bmp"], ["empty"]])
-def test_nothing_to_paint_is_an_input_error(inputs, folder):
-    Path("empty").mkdir()
-
-    with pytest.raises(InputError, match="no pictures in"):
-        plan(inputs, "out", OPTIONS)
-
-
-# release test 41
-def test_two_inputs_with_one_output_are_a_usage_error(folder):
-    photo(Path("other/a.jpg"))
-
-    with pytest.raises(UsageError, match=r"in/a\.jpg and other/a\.jpg would both become out/a\.jpg"):
-        plan(["in/a.jpg", "other/a.jpg"], "out", OPTIONS)
-
-
-@pytest.mark.parametrize("output", ["-", "one.png"])
-def test_several_inputs_cannot_go_to_one_output(output, folder):
-    with pytest.raises(UsageError, match="several pictures cannot all go to"):
-        plan(["in"], output, OPTIONS)
-
-
-@pytest.mark.parametrize("output", ["a.bmp", "a.tar.gz", ""])
-def test_output_with_a_wrong_suffix_is_a_usage_error(output, folder):
-    with pytest.raises(UsageError, match="the name must end in"):
-        plan(["in/a.jpg"], output, OPTIONS)
-
-
-def test_standard_input_cannot_go_into_a_folder(folder):
-    with pytest.raises(UsageError, match="standard input cannot go into a folder"):
-        plan(["-"], "out", OPTIONS)
-
-
-# release test 28
-def test_one_existing_output_refuses_the_whole_folder(folder):
-    photo(Path("out/deep/er/c.webp"))
-
-    with pytest.raises(OutputError, match=r"out/deep/er/c\.webp exists already"):
-        plan(["in"], "out", OPTIONS)
-
-
-def test_skip_existing_leaves_out_what_is_painted(folder):
-    photo(Path("out/deep/er/c.webp"))
-
-    assert len(planned(["in"], "out", skip_existing=True)) == 3
-
-
-def test_plan_makes_nothing(folder):
-    plan(["in"], "out/new", OPTIONS)
-
-    assert not Path("out").exists()
-
-
-# release test 29
-def test_run_reports_what_fails_and_paints_the_others(folder):
-    Path("in/b.png").write_bytes(b"damaged")
-
-    outcomes = list(run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS))
-
-    assert [type(outcome.error).__name__ for outcome in outcomes] == [
-        "NoneType",
-        "UnsupportedFormatError",
-        "NoneType",
-        "NoneType",
-    ]
-    assert sorted(path.name for path in Path("out").rglob("*.*")) == ["a.jpg", "c.webp", "d.png"]
-
-
-# release test 29
-def test_run_stops_at_the_first_failure_with_fail_fast(folder):
-    Path("in/b.png").write_bytes(b"damaged")
-    options = StylizeOptions(fail_fast=True)
-
-    outcomes = list(run(Stylizer(negative), plan(["in"], "out", options), options))
-
-    assert [outcome.error is None for outcome in outcomes] == [True, False]
-
-
-def test_run_raises_what_concerns_every_output(folder):
-    jobs = plan(["in"], "out", OPTIONS)
-    Path("out").write_bytes(b"in the way")
-
-    with pytest.raises(OutputError, match="cannot make the folder out"):
-        list(run(Stylizer(negative), jobs, OPTIONS))
-
-
-def test_run_paints_many_pictures_in_order_as_one_by_one(folder):
-    for index in range(12):
-        Image.fromarray(noise(20 + index, 30)).save(f"in/n{index:02}.png")
-    jobs = plan(["in"], "out", OPTIONS)
-    style = Stylizer.open("great-wave-tiny")
-
-    outcomes = list(run(style, jobs, OPTIONS))
-
-    assert [outcome.job for outcome in outcomes] == jobs
-    assert all(outcome.error is None for outcome in outcomes)
-    for job in jobs:
-        if job.target.suffix == ".png":
-            with Image.open(job.target) as written:
-                np.testing.assert_array_equal(np.asarray(written), np.asarray(style.stylize(job.source)))
-
-
-def test_run_paints_one_picture_at_a_time_and_reads_few_ahead(folder):
-    for index in range(9):
-        Image.fromarray(noise()).save(f"in/n{index}.png")
-    at_once, most = 0, 0
-
-    def engine(images):
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        painted = negative(images)
-        at_once -= 1
-        return painted
-
-    style = Stylizer(engine)
-    for done, _ in enumerate(run(style, plan(["in"], "out", OPTIONS), OPTIONS), start=1):
-        assert len(list(Path("out").rglob("*.*"))) <= done + IN_HAND
-
-    assert most == 1
-    assert style.lock.seconds_used > 0
-
-
-def test_run_that_is_given_up_begins_nothing_more(folder):
-    for index in range(20):
-        Image.fromarray(noise()).save(f"in/n{index:02}.png")
-    outcomes = run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS)
-
-    next(outcomes)
-    outcomes.close()
-
-    assert 1 <= len(list(Path("out").rglob("*.*"))) <= 1 + IN_HAND
-
-
-def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(folder, monkeypatch):
+def test_pictures_beyond_the_limit_are_painted_in_bands_if_asked_for(tmp_path, monkeypatch):
+    path = noise_file(tmp_path / "in" / "b.png")
     monkeypatch.setattr(stylize, "LIMITS", replace(stylize.LIMITS, pixels=400))
     style = Stylizer.open("great-wave-tiny")
 
     with pytest.raises(InputError, match=r"in/b\.png is .* or paint it in bands with --tile 256"):
-        style.stylize("in/b.png")
+        style.stylize(path)
 
-    assert style.stylize("in/b.png", StylizeOptions(tile=64)).size == (24, 20)
+    assert style.stylize(path, StylizeOptions(tile=64)).size == (24, 20)
 
 
 def test_pictures_are_painted_in_bands_when_memory_is_short(monkeypatch, caplog):
@@ -363,31 +145,6 @@ def test_memory_does_not_matter_to_a_style_that_has_no_layers(monkeypatch):
         Stylizer(Foreign()).stylize(noise(), StylizeOptions(tile=64))
 
 
-@pytest.mark.parametrize("format", ["png", "jpg", "webp"])
-def test_standard_output_gets_the_format_that_is_asked_for(format, folder, capfdbinary):
-    jobs = [Job(Path("in/a.jpg"), "-")]
-
-    list(run(Stylizer(negative), jobs, StylizeOptions(format=format)))
-
-    expected = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[format]
-    assert Image.open(BytesIO(capfdbinary.readouterr().out)).format == expected
-
-
-def test_standard_output_gets_every_byte_when_a_write_takes_only_a_part(folder, monkeypatch):
-    class Narrow(BytesIO):
-        def write(self, data):
-            return super().write(data[:100])
-
-    class Text:
-        buffer = Narrow()
-
-    monkeypatch.setattr(sys, "stdout", Text)
-    list(run(Stylizer(negative), [Job(Path("in/b.png"), "-")], OPTIONS))
-
-    painted = Image.open(Text.buffer)
-    np.testing.assert_array_equal(np.asarray(painted), 255 - noise())
-
-
 # release test 37
 @pytest.mark.parametrize("options", [{}, {"max_size": 40}, {"strength": 0.5, "preserve_color": "luma"}])
 def test_pictures_painted_at_once_are_those_painted_one_by_one(onnx_style, options):
@@ -400,6 +157,73 @@ def test_pictures_painted_at_once_are_those_painted_one_by_one(onnx_style, optio
     for picture, painted in zip(pictures, together, strict=True):
         alone = stylizer.stylize_picture(picture, StylizeOptions(**options))
         assert np.abs(painted.rgb.astype(int) - alone.rgb).max() <= 1
+
+
+def test_hooks_hear_of_one_call_only():
+    shares, seconds = [], []
+    style = Stylizer.open("great-wave-tiny")
+    hooks = Hooks(on_progress=shares.append, on_busy=seconds.append)
+
+    style.stylize_picture(Picture(noise(40, 50)), StylizeOptions(tile=64), hooks)
+
+    assert shares[-1] == 1
+    assert shares == sorted(shares)
+    assert len(seconds) == 1
+    assert seconds[0] > 0
+    before = len(shares)
+    style.stylize(noise(40, 50), StylizeOptions(tile=64))
+    assert (len(shares), len(seconds)) == (before, 1)
+
+
+def test_hooks_change_the_statistics_inside_and_outside_the_mask_each_by_its_own(halves):
+    asked = {"inside": set(), "outside": set()}
+
+    def moments(where):
+        def hear(norm, mean, variance):
+            asked[where].add(norm)
+            return mean, variance
+
+        return hear
+
+    style = Stylizer.open("great-wave-tiny", outside="great-wave")
+    hooks = Hooks(on_moments=moments("inside"), outside_moments=moments("outside"))
+
+    style.stylize_picture(Picture(noise()), StylizeOptions(mask=halves), hooks)
+
+    assert asked["inside"]
+    assert asked["outside"]
+    assert asked["inside"] != asked["outside"]
+
+
+@pytest.mark.parametrize("options", [StylizeOptions(), StylizeOptions(tile=64)])
+def test_nothing_begins_once_it_is_stopped(options):
+    with pytest.raises(FastnstError, match="painting was stopped"):
+        Stylizer.open("great-wave-tiny").stylize_picture(Picture(noise()), options, Hooks(stopped=lambda: True))
+
+
+def test_a_picture_in_bands_is_given_up_once_it_is_stopped():
+    shares = []
+    hooks = Hooks(on_progress=shares.append, stopped=lambda: bool(shares))
+
+    with pytest.raises(FastnstError, match="painting was stopped"):
+        Stylizer.open("great-wave-tiny").stylize_picture(Picture(noise(200, 200)), StylizeOptions(tile=64), hooks)
+
+    assert len(shares) == 1
+
+
+def test_the_engine_of_a_style_is_that_inside_the_mask():
+    assert Stylizer(negative, same).engine is negative
+
+
+def test_styles_are_one_or_two_or_all_of_them_mixed(tmp_path):
+    masked = StylizeOptions(mask=tmp_path / "mask.png")
+
+    assert inside_and_outside([], StylizeOptions()) == (None, None)
+    assert inside_and_outside(["a"], masked) == (["a"], None)
+    assert inside_and_outside(["a", "b"], masked) == (["a"], "b")
+    assert inside_and_outside(["a", "b"], StylizeOptions(), [1, 2]) == (["a", "b"], None)
+    with pytest.raises(UsageError, match="--mix has 1 shares but there are 2 styles"):
+        inside_and_outside(["a", "b"], StylizeOptions(), [1])
 
 
 def test_same_photo_twice_gives_the_same_pixels(onnx_style):
@@ -479,7 +303,7 @@ def test_two_styles_need_a_mask_and_no_background(halves):
     with pytest.raises(UsageError, match="a second style or a --background; leave one out"):
         Stylizer(negative, same).stylize(noise(), StylizeOptions(mask=halves, background="photo"))
     with pytest.raises(UsageError, match=r"3 styles are given .* leave out the rest"):
-        check_styles(["a", "b", "c"], StylizeOptions(mask=halves))
+        inside_and_outside(["a", "b", "c"], StylizeOptions(mask=halves))
 
 
 @pytest.mark.parametrize(
@@ -533,16 +357,6 @@ def test_size_at_which_is_painted_follows_strokes_and_strength(options, size):
     assert painted.size == (90, 60)
 
 
-def test_strokes_too_large_for_a_picture_fail_it_only(tmp_path):
-    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 60, 90)]
-    options = StylizeOptions(stroke=3)
-
-    outcomes = list(run(Stylizer(same), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
-
-    assert "would be painted at 8x7" in str(outcomes[0].error)
-    assert outcomes[1].error is None
-
-
 @pytest.mark.parametrize("mode", ["natural", "fade"])
 def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
     rgb = read_picture(PHOTOS / "castle.jpg", max_size=200).rgb
@@ -562,14 +376,3 @@ def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
     assert from_painting == sorted(from_painting, reverse=True)
     assert from_photo[1] < 0.1 * from_photo[-1]
     assert from_painting[-2] < 0.15 * from_photo[-1]
-
-
-def test_a_mask_of_another_size_fails_its_picture_only(tmp_path):
-    photos = [photo(tmp_path / "small.png"), photo(tmp_path / "large.png", 30, 40)]
-    Image.new("L", (24, 20), 255).save(tmp_path / "mask.png")
-    options = StylizeOptions(mask=tmp_path / "mask.png")
-
-    outcomes = list(run(Stylizer(negative), plan(list(map(str, photos)), str(tmp_path / "out"), options), options))
-
-    assert outcomes[0].error is None
-    assert "has 24x20 pixels but the picture 40x30" in str(outcomes[1].error)

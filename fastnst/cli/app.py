@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 import fastnst
+from fastnst.config.shared import COMMON
 
 app = App(
     name="fastnst",
@@ -22,7 +23,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-benchmark = App(name="benchmark", help="Time training and painting on this machine.")
+benchmark = App(name="benchmark", help="Time training and stylizing on this machine.")
 app.command(benchmark)
 visualize = App(name="visualize", help="Look inside the loss network: its filters, and its features of a picture.")
 app.command(visualize)
@@ -33,9 +34,9 @@ app.command(visualize)
 class Verbosity:
     """How much is said on stderr."""
 
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="")] = False
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative="", group=COMMON)] = False
     """say more, and show where errors come from"""
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="", group=COMMON)] = False
     """say nothing but errors"""
 
     def start(self) -> None:
@@ -48,5 +49,5 @@ class Verbosity:
 class JsonVerbosity(Verbosity):
     """The same for commands whose results can be read by programs."""
 
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    as_json: Annotated[bool, Parameter(name="--json", negative="", group=COMMON)] = False
     """print results as JSON"""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def optimize(config: OptimizeConfig, *, verbosity: Verbosity = Verbosity()) -> int:
     """Paint one picture by optimizing its pixels: slow, no training, every knob of Gatys et al. 2015.
 
-    Ctrl-C ends it early and saves the painting as it is then.
+    Ctrl-C ends it early and saves the picture as it is then.
     """
     verbosity.start()
     from fastnst.optimize.gatys import optimize as run_optimization
@@ -29,7 +29,7 @@ def optimize(config: OptimizeConfig, *, verbosity: Verbosity = Verbosity()) -> i
     runs = [config] if config.pairs is None else pairs(config)
     failed = 0
     for number, run in enumerate(runs, start=1):
-        title = "painting" if len(runs) == 1 else f"painting {number} of {len(runs)}"
+        title = "optimizing" if len(runs) == 1 else f"optimizing {number} of {len(runs)}"
         try:
             with _descent(title, len(run.sides) * run.iterations, verbosity) as on_step:
                 print(printable(run_optimization(run, on_step)), flush=True)
@@ -56,12 +56,12 @@ def reconstruct(config: ReconstructConfig, *, verbosity: Verbosity = Verbosity()
 
 @app.command
 def tradeoff(config: TradeoffConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Show content against style: one photo and one painting at several ratios, on a labeled sheet."""
+    """Show content against style: one photo in one style at several ratios, on a labeled sheet."""
     verbosity.start()
     from fastnst.optimize.tradeoff import tradeoff as run_tradeoff
 
     count = 0 if config.networks else len(config.ratios) * len(config.depths)
-    with _descents("painting", count, config.iterations, verbosity) as on_step:
+    with _descents("optimizing", count, config.iterations, verbosity) as on_step:
         print(printable(run_tradeoff(config, on_step)))
     return 0
 
@@ -84,9 +84,8 @@ def _descent(title: str, total: int, verbosity: Verbosity) -> "Iterator[OnStep]"
 
         def on_step(report: "OptimizeReport") -> None:
             if report.step:
-                progress.start_at(report.step - 1)
                 losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
-                progress.advance(f"{report.scale} pixels, {losses}")
+                progress.at(report.step, f"{report.scale} pixels, {losses}")
 
         yield on_step
 
@@ -114,17 +113,17 @@ def dream(
 
         def on_step(frame: int, step: Step) -> None:
             done = sum(planned[:frame]) * config.octaves + (step.octave - 1) * planned[frame]
-            progress.start_at(done + step.step - 1)
             of_frame = f"frame {frame + 1} of {config.zoom}, " if config.zoom else ""
-            progress.advance(f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}")
+            note = f"{of_frame}octave {step.octave} of {config.octaves}, loss {step.loss:.3g}"
+            progress.at(done + step.step, note)
 
-        found = run_dream(config, on_step)
+        dreamed = run_dream(config, on_step)
     if verbosity.as_json:
-        octaves = [vars(octave) for octave in found.octaves]
+        octaves = [vars(octave) for octave in dreamed.octaves]
         out = sys.stderr if to_stdout else sys.stdout
-        print(json.dumps({"output": printable(found.path), "octaves": octaves}), file=out)
+        print(json.dumps({"output": printable(dreamed.path), "octaves": octaves}), file=out)
     elif not to_stdout:
-        print(printable(found.path))
+        print(printable(dreamed.path))
     return 0
 
 
@@ -146,8 +145,7 @@ def visualize_filters(
     with Progress("drawing", total, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(filters: int) -> None:
-            progress.start_at(progress.done + filters - 1)
-            progress.advance()
+            progress.at(progress.done + filters)
 
         path = filter_sheet(options, on_step)
     print(printable(path))

@@ -31,10 +31,13 @@ EXTRAS = {
     "av": "video",
 }
 
+# Flags that had another name, which goes on working.
+RENAMED = {"--steadiness": "--temporal-weight", "--painting": "--style-image"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
-    tokens = _spell_hyphens(sys.argv[1:] if argv is None else argv)
+    tokens = _spell_hyphens([_current_name(word) for word in (sys.argv[1:] if argv is None else argv)])
     verbose = "-v" in tokens or "--verbose" in tokens
     if os.environ.get("NO_COLOR"):
         from rich.console import Console
@@ -77,6 +80,11 @@ def run() -> NoReturn:
     except OSError as error:
         status = _stdout_failed(error)
     sys.exit(status)
+
+
+def _current_name(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    return RENAMED.get(flag, flag) + equals + value
 
 
 def _spell_hyphens(tokens: Sequence[str]) -> list[str]:

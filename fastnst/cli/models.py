@@ -38,7 +38,7 @@ def export(
     rounding = ", rounding to 8 bits included" if report.uint8 else ""
     print(
         f"{printable(report.path)}: {report.size / 1e6:.2f} MB, largest difference to torch {gray:.4f} "
-        f"of 255 gray levels"
+        "of 255 gray levels"
         f"{rounding}"
     )
     return 0
@@ -68,11 +68,11 @@ def import_model(
     verbosity.start()
     from fastnst.foreign.convert import import_model as run_import
 
-    found = run_import(source, output, options)
-    widths = ", ".join(map(str, found.net.channels))
+    imported = run_import(source, output, options)
+    widths = ", ".join(map(str, imported.net.channels))
     print(
-        f"{printable(found.path)}: a network of {found.project}, {widths} channels, {found.net.blocks} blocks, "
-        f"{found.parameters / 1e6:.2f} M parameters"
+        f"{printable(imported.path)}: a network of {imported.project}, {widths} channels, "
+        f"{imported.net.blocks} blocks, {imported.parameters / 1e6:.2f} M parameters"
     )
     return 0
 
@@ -94,10 +94,10 @@ def info(
     verbosity.start()
     from fastnst.info import describe
 
-    found = describe(file)
+    description = describe(file)
     if verbosity.as_json:
-        print(json.dumps(found))
+        print(json.dumps(description))
         return 0
-    for name, value in found.items():
+    for name, value in description.items():
         print(f"{name}: {in_line(value)}")
     return 0

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,9 @@ from fastnst.errors import UsageError
 from fastnst.files import is_folder, printable
 
 if TYPE_CHECKING:
-    from fastnst.stylize import Job, Stylizer
+    from fastnst.folder import Job, Outcome
+    from fastnst.nets.bands import OnProgress
+    from fastnst.stylize import Stylizer
 
 
 @app.command
@@ -56,15 +59,11 @@ def stylize(
         accepted everywhere; painting uses no chance
     """
     verbosity.start()
-    from fastnst.progress import Progress
-    from fastnst.stylize import Stylizer, check_styles, plan, run
-    from fastnst.video.paint import plan_clip
+    from fastnst.folder import plan
+    from fastnst.stylize import Stylizer, inside_and_outside
+    from fastnst.video.stylize import plan_clip
 
-    check_styles(style or [], options, mix or None)
-    inside: str | list[str] | None = style
-    outside = None
-    if style and not mix:
-        inside, outside = style[0], style[1] if len(style) == 2 else None
+    inside, outside = inside_and_outside(style or [], options, mix or None)
     open_style = partial(
         Stylizer.open, inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx
     )
@@ -73,62 +72,93 @@ def stylize(
     if (job := plan_clip(inputs, output, options, clip)) is not None:
         if options.skip_existing and os.path.lexists(job.target):
             return 0
-        return _paint_clip(open_style(), job, options, clip, verbosity.as_json, verbosity)
+        return _stylize_clip(open_style(), job, options, clip, verbosity)
     jobs = plan(inputs, output, options)
     single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])
-    failed: list[dict[str, str]] = []
-    written: list[str] = []
-    if jobs:
-        stylizer = open_style()
-        with ExitStack() as stack:
-            progress: Progress | None = None
+    with closing(_stylize_jobs(open_style, jobs, options, single, verbosity)) as outcomes:
+        return _report_outcomes(outcomes, len(jobs), output, verbosity)
 
-            def on_share(share: float) -> None:
-                nonlocal progress
-                if progress is None:
-                    progress = stack.enter_context(Progress("painting", 100, "%", quiet=verbosity.quiet))
-                if int(100 * share) > progress.done:
-                    progress.start_at(int(100 * share) - 1)
-                    progress.advance()
 
-            if not single:
-                progress = stack.enter_context(Progress("painting", len(jobs), "picture", quiet=verbosity.quiet))
-            for outcome in run(stylizer, jobs, options, on_share if single else None):
-                if not single and progress is not None:
-                    progress.advance()
-                if outcome.error is not None and single:
-                    raise outcome.error
+def _stylize_jobs(
+    open_style: "Callable[[], Stylizer]",
+    jobs: "list[Job]",
+    options: StylizeOptions,
+    single: bool,
+    verbosity: JsonVerbosity,
+) -> "Generator[Outcome]":
+    """What became of each job; progress counts them, or the shares of a single one whose failure is raised."""
+    from fastnst.folder import run
+    from fastnst.progress import Progress
+
+    if not jobs:  # all outputs exist
+        return
+    stylizer = open_style()
+    if single:
+        with _shares(verbosity) as on_progress:
+            for outcome in run(stylizer, jobs, options, on_progress):
                 if outcome.error is not None:
-                    failed.append({"input": printable(outcome.job.source), "error": str(outcome.error)})
-                    print(f"fastnst: {outcome.error}", file=sys.stderr)
-                    continue
-                written.append(printable(outcome.job.target))
-                if outcome.job.target != "-" and not verbosity.as_json:
-                    print(printable(outcome.job.target), flush=True)
+                    raise outcome.error
+                yield outcome
+        return
+    with Progress("painting", len(jobs), "picture", quiet=verbosity.quiet) as progress:
+        for outcome in run(stylizer, jobs, options):
+            progress.advance()
+            yield outcome
+
+
+@contextmanager
+def _shares(verbosity: JsonVerbosity) -> "Iterator[OnProgress]":
+    """Progress of one picture in bands, which begins with the first of them: other pictures show none."""
+    from fastnst.progress import Progress
+
+    with ExitStack() as stack:
+        progress: Progress | None = None
+
+        def on_progress(share: float) -> None:
+            nonlocal progress
+            if progress is None:
+                progress = stack.enter_context(Progress("painting", 100, "%", quiet=verbosity.quiet))
+            if int(100 * share) > progress.done:
+                progress.at(int(100 * share))
+
+        yield on_progress
+
+
+def _report_outcomes(outcomes: "Iterable[Outcome]", count: int, output: str, verbosity: JsonVerbosity) -> int:
+    """Print each result as it comes, and a summary; the exit status."""
+    written: list[str] = []
+    failed: list[dict[str, str]] = []
+    for outcome in outcomes:
+        if outcome.error is not None:
+            failed.append({"input": printable(outcome.job.source), "error": str(outcome.error)})
+            print(f"fastnst: {outcome.error}", file=sys.stderr)
+            continue
+        written.append(printable(outcome.job.target))
+        if outcome.job.target != "-" and not verbosity.as_json:
+            print(printable(outcome.job.target), flush=True)
     if verbosity.as_json:
         print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
     if failed:
-        print(f"fastnst: {len(written)} of {len(jobs)} pictures painted, {len(failed)} failed", file=sys.stderr)
+        print(f"fastnst: {len(written)} of {count} pictures painted, {len(failed)} failed", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _paint_clip(
-    stylizer: "Stylizer", job: "Job", options: StylizeOptions, clip: ClipOptions, as_json: bool, verbosity: Verbosity
+def _stylize_clip(
+    stylizer: "Stylizer", job: "Job", options: StylizeOptions, clip: ClipOptions, verbosity: JsonVerbosity
 ) -> int:
     from fastnst.progress import Progress
-    from fastnst.video.paint import paint_clip
+    from fastnst.video.stylize import stylize_clip
 
     with Progress("painting", 1, "frame", quiet=verbosity.quiet) as progress:
 
         def on_frame(done: int, total: int) -> None:
-            progress.start_at(done - 1)
             progress.total = total
-            progress.advance()
+            progress.at(done)
 
-        painted = paint_clip(stylizer, job, options, clip, on_frame)
-    path = printable(painted.path)
-    failed = [{"input": printable(job.source), "error": painted.problem}] if painted.problem else []
-    print(json.dumps({"written": [path], "frames": painted.frames, "failed": failed}) if as_json else path)
+        stylized = stylize_clip(stylizer, job, options, clip, on_frame)
+    path = printable(stylized.path)
+    failed = [{"input": printable(job.source), "error": stylized.problem}] if stylized.problem else []
+    print(json.dumps({"written": [path], "frames": stylized.frames, "failed": failed}) if verbosity.as_json else path)
     return 1 if failed else 0
 
 
@@ -138,18 +168,18 @@ def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
     verbosity.start()
     from fastnst.styles import DEFAULT_STYLE, bundled_styles
 
-    found = bundled_styles()
+    bundled = bundled_styles()
     if verbosity.as_json:
         print(
             json.dumps(
                 [
                     {"name": s.name, "credit": s.credit, "preset": s.preset, "default": s.name == DEFAULT_STYLE}
-                    for s in found
+                    for s in bundled
                 ]
             )
         )
         return 0
-    for style in found:
+    for style in bundled:
         mark = "  (default)" if style.name == DEFAULT_STYLE else ""
         print(f"{style.name:<16}  {style.credit}{mark}")
     return 0

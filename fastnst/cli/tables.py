@@ -11,7 +11,7 @@ from fastnst.files import printable
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, Speed
     from fastnst.evaluate import Equivalent, Evaluation
-    from fastnst.finetune.training import EpochReport, Finetuned
+    from fastnst.finetune.epochs import EpochReport, Finetuned
 
 
 def print_evaluations(evaluations: "Sequence[Evaluation]") -> None:

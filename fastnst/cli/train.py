@@ -13,12 +13,12 @@ from fastnst.files import printable
 from fastnst.train.ranks import Ranks
 
 if TYPE_CHECKING:
-    from fastnst.finetune.training import EpochReport
+    from fastnst.finetune.epochs import EpochReport
 
 
 @app.command
 def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Train a network to paint like one painting.
+    """Train a network to paint in the style of one picture.
 
     The checkpoint, its resume state and a folder with metrics.jsonl, TensorBoard events and previews are written as
     training goes, report.html at the end. Ctrl-C saves; --resume continues. Started by torchrun, several GPUs train one
@@ -35,10 +35,10 @@ def train(config: TrainConfig, *, verbosity: Verbosity = Verbosity()) -> int:
     with Progress("training", config.steps, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(report: StepReport) -> None:
-            progress.start_at(report.step)
             losses = f"content {report.content:.3g} style {report.style:.3g} total {report.total:.3g}"
             images = report.images // (report.step + 1)  # a step
-            progress.advance(f"{losses}, {report.images_per_second:.1f} images/s", report.images_per_second / images)
+            note = f"{losses}, {report.images_per_second:.1f} images/s"
+            progress.at(report.step + 1, note, report.images_per_second / images)
 
         try:
             path = run_training(config, on_step)
@@ -70,13 +70,13 @@ def sweep(config: SweepConfig, *, verbosity: Verbosity = Verbosity()) -> int:
     with Progress("training", count * config.steps, "step", quiet=verbosity.quiet) as progress:
 
         def on_step(run: int, report: StepReport) -> None:
-            progress.start_at(run * config.steps + report.step)
             rate = report.images_per_second / config.batch_size
-            progress.advance(f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}", rate)
+            note = f"run {run + 1} of {count}, content {report.content:.3g} style {report.style:.3g}"
+            progress.at(run * config.steps + report.step + 1, note, rate)
 
-        found = run_sweep(config, on_step)
-    print(printable(found.path))
-    return 1 if found.diverged else 0
+        report = run_sweep(config, on_step)
+    print(printable(report.path))
+    return 1 if report.diverged else 0
 
 
 @app.command
@@ -105,9 +105,9 @@ def finetune(
                 shown = stack.enter_context(Progress(title, total, unit, quiet=verbosity.quiet))
             shown.advance(", ".join(f"{name} {text}" for name, text in in_short(newest).items()) if newest else "")
 
-        found = run_finetuning(config, on_progress)
+        report = run_finetuning(config, on_progress)
     if verbosity.as_json:
-        print(json.dumps(found.to_json(), allow_nan=False))
+        print(json.dumps(report.to_json(), allow_nan=False))
     else:
-        print_finetuned(found)
+        print_finetuned(report)
     return 0

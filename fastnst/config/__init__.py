@@ -12,13 +12,12 @@ from fastnst.config.optimize import (
     GATYS_STYLE,
     ContentAndStyles,
     DescentOptions,
-    OneImage,
     OptimizeConfig,
     ReconstructConfig,
     TradeoffConfig,
 )
 from fastnst.config.ranges import check_range, seconds
-from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, layer_weights
+from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, OneImage, layer_weights
 from fastnst.config.stylize import (
     ChannelOrder,
     ClipOptions,

@@ -2,27 +2,30 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range
-from fastnst.config.shared import NAMES, layer_weights, split_names
-from fastnst.device import Device
+from fastnst.config.ranges import Range
+from fastnst.config.shared import (
+    NAMES,
+    ComputeOptions,
+    DeviceOption,
+    OneImage,
+    OverwriteOption,
+    SeedOption,
+    layer_weights,
+    split_names,
+)
 from fastnst.errors import UsageError
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class DreamConfig(Checked):
+@dataclass(frozen=True, kw_only=True)
+class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
     """Everything that decides a dream."""
-
-    image: Path
-    """the picture to dream of; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """a .jpg, .png or .webp file, with --zoom a .gif, .webp or .png; - is standard output"""
@@ -35,37 +38,29 @@ class DreamConfig(Checked):
     octaves: Annotated[int, Range(1, 32)] = 4
     """sizes at which is dreamed, the last is the picture's own"""
     octave_scale: Annotated[float, Range(1, 4, above=True)] = 1.4
-    """each octave is so many times as large as the one before"""
+    """size of each octave over the one before"""
     iterations: Annotated[int, Range(1, 10000)] = 20
     """steps at each octave"""
     step_size: Annotated[float, Range(0, 1, above=True)] = 0.008
     """how much a step changes a pixel on average, of 1"""
     jitter: Annotated[int, Range(0, 1024)] = 32
-    """the picture is shifted at random by up to so many pixels before each step"""
+    """the picture is shifted at random by up to this many pixels before each step"""
     smoothing: Annotated[float, Range(0, 32)] = 0.8
     """blur of the gradient, pixels; grows over an octave by 2"""
     maximum_loss: Annotated[float | None, Range(0)] = None
     """end an octave when the loss exceeds this; it is the layers' energy, in the photo itself the sum of the weights"""
     tile: Annotated[int, Range(128, 8192)] = 512
-    """larger pictures are dreamed in tiles of about so many pixels a side, for memory"""
-    max_size: Annotated[int | None, Range(16, 16384)] = None
+    """larger pictures are dreamed in tiles of about this many pixels a side, for memory"""
+    max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale the picture down first so that the longer side has at most this many pixels"""
     save_octaves: Path | None = None
     """folder for the dream at the end of each octave, octave-1.png and so on"""
     zoom: Annotated[int | None, Range(2, 10000)] = None
-    """make an animation of so many frames: dream, zoom in, dream again"""
+    """make an animation of this many frames: dream, zoom in, dream again"""
     zoom_scale: Annotated[float, Range(1, 2, above=True)] = 1.05
-    """each frame of the animation is so many times as large as the one before"""
+    """size of each frame of the animation over the one before"""
     quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to dream"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the shifts"""
-    overwrite: bool = False
-    """replace existing outputs"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +94,7 @@ _NUMBERS = Parameter(converter=lambda _, tokens: _numbers(",".join(token.value f
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class FilterOptions(Checked):
+class FilterOptions(ComputeOptions, SeedOption, OverwriteOption):
     """Whose patterns are drawn, and how."""
 
     output: Annotated[Path, Parameter(alias="-o")]
@@ -117,15 +112,7 @@ class FilterOptions(Checked):
     learning_rate: Annotated[float, Range(0, 10, above=True)] = 0.05
     """Adam's learning rate"""
     jitter: Annotated[int, Range(0, 64)] = 8
-    """patterns are shifted at random by up to so many pixels before each step"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to draw"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the noise at the start, and of the shifts"""
-    overwrite: bool = False
-    """replace an existing sheet"""
+    """patterns are shifted at random by up to this many pixels before each step"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,14 +123,9 @@ class FilterOptions(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class FeatureOptions(Checked):
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(DeviceOption, OverwriteOption, OneImage):
     """Which features of which picture are shown."""
-
-    image: Path
-    """the picture to look at; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
@@ -153,14 +135,10 @@ class FeatureOptions(Checked):
     """numbers of the filters, such as 7 or 0,3,8-15 [default: the 23 whose features are strongest]"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
-    max_size: Annotated[int, Range(16, 16384)] = 512
+    max_size: Annotated[int, Range(16, 16_384)] = 512
     """scale the picture down first so that the longer side has at most this many pixels"""
     tile_size: Annotated[int, Range(64, 1024)] = 240
     """longer side of each map on the sheet, pixels"""
-    device: Device = "auto"
-    """where to compute"""
-    overwrite: bool = False
-    """replace an existing sheet"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

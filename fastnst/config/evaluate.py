@@ -6,32 +6,30 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range
-from fastnst.config.train import Preset, TrainConfig
-from fastnst.device import Device
+from fastnst.config.ranges import Range
+from fastnst.config.shared import ComputeOptions, DeviceOption, SeedOption
+from fastnst.config.train import Preset, StepOptions
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Checked):
+class EvaluateOptions(ComputeOptions, SeedOption):
     """On what and with which loss styles are evaluated; None is what a style was trained with."""
 
     content: Path
-    """folder of photographs to paint, searched recursively, or a clip, of which frames are taken"""
-    painting: Path = Path("examples/paintings")
-    """the painting that was learned, or the folder where it lies under the name it had in training"""
+    """folder of photographs to stylize, searched recursively, or a clip, of which frames are taken"""
+    style_image: Path = Path("examples/paintings")
+    """the style image that was learned, or the folder where it lies under the name it had in training"""
     size: Annotated[int, Range(32, 4096)] = 256
-    """each photo's middle of so many pixels squared, its shorter side scaled to that"""
+    """side of the square that is taken from the middle of each photo, whose shorter side is scaled to that, pixels"""
     photos: Annotated[int, Range(1)] = 12
-    """at most so many photos, the first by name"""
+    """largest number of photos, the first by name"""
     lbfgs: bool = False
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: Annotated[int, Range(1)] = 300
     """L-BFGS iterations before that is given up"""
     temporal: bool = False
     """how much the strokes boil in a pan over each photo: flicker in gray levels, temporal over the clip's"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of L-BFGS's convolutions; auto is bf16 where the hardware has it; losses are scored in float32"""
     loss: Literal["relative", "paper"] | None = None
     """weighing of the terms [default: as trained]"""
     content_weight: Annotated[float | None, Range(0)] = None
@@ -41,7 +39,7 @@ class EvaluateOptions(Checked):
     tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: as trained]"""
     style_size: Annotated[int | None, Range(32, 8192)] = None
-    """longer side the painting is scaled to, pixels [default: as trained]"""
+    """longer side the style image is scaled to, pixels [default: as trained]"""
     content_layers: tuple[str, ...] | None = None
     """layers of the loss network for content [default: as trained]"""
     style_layers: tuple[str, ...] | None = None
@@ -50,47 +48,27 @@ class EvaluateOptions(Checked):
     """loss network: bundled, torchvision, vgg19, or a safetensors file [default: as trained]"""
     pooling: Literal["max", "average"] | None = None
     """pooling of the loss network [default: as trained]"""
-    device: Device = "auto"
-    """where to paint and to optimize"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the noise, and of the pans"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainBenchmark(Checked):
-    """What is timed by `fastnst benchmark train`."""
+class TrainBenchmark(StepOptions):
+    """What is timed by `fastnst benchmark train`: a step, against a plain float32 loop."""
 
-    preset: Preset = TrainConfig.preset
-    """network to train; the plain loop trains base, and this one too"""
-    size: Annotated[int, Range(32, 4096)] = TrainConfig.size
-    """side of the training crops, pixels"""
-    batch_size: Annotated[int, Range(1)] = TrainConfig.batch_size
-    """photographs a step"""
     rounds: Annotated[int, Range(1)] = 7
     """how often everything is timed, after one round to warm up"""
     content: Path | None = None
     """folder of photographs: times training with and without loading them, too"""
-    workers: Annotated[int, Range(1, 256)] = TrainConfig.workers
-    """threads that prepare photographs"""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = TrainConfig.precision
-    """arithmetic of fastnst's convolutions; the plain loop's is float32"""
-    compile: bool = TrainConfig.compile
-    """compile fastnst's network with torch.compile first"""
-    device: Device = TrainConfig.device
-    """where to train"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StylizeBenchmark(Checked):
+class StylizeBenchmark(DeviceOption):
     """What is timed by `fastnst benchmark stylize`."""
 
-    size: Annotated[tuple[int, ...], Range(16, 16384)] = (512, 1024, 2048)
-    """sides of the square pictures to paint, pixels"""
+    size: Annotated[tuple[int, ...], Range(16, 16_384)] = (512, 1024, 2048)
+    """sides of the square pictures to stylize, pixels"""
     preset: Annotated[tuple[Preset, ...], Parameter(show_default=False)] = ()
     """networks to compare with base [default: all]"""
     rounds: Annotated[int, Range(1)] = 7
     """how often everything is timed, after one round to warm up"""
-    device: Device = "auto"
-    """where to paint"""

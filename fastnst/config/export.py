@@ -5,7 +5,7 @@ from typing import Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked
+from fastnst.config.shared import OverwriteOption
 from fastnst.config.stylize import ChannelOrder
 
 # Whose networks can be imported; one name a build.
@@ -26,7 +26,7 @@ PixelValues = Literal["1", "255", "imagenet"]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(Checked):
+class ExportOptions(OverwriteOption):
     """How a checkpoint is exported."""
 
     opset: Literal[17, 18] = 18
@@ -35,13 +35,11 @@ class ExportOptions(Checked):
     """take and return (N, H, W, 3) uint8, as picture files hold it, instead of float32 (N, 3, H, W)"""
     fp16: bool = False
     """compute in float16, for GPUs; a processor gains nothing"""
-    overwrite: bool = False
-    """replace an existing file"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ImportOptions(Checked):
+class ImportOptions(OverwriteOption):
     """What another project's weights cannot say themselves."""
 
     family: Family | None = None
@@ -56,5 +54,3 @@ class ImportOptions(Checked):
     """name of the style [default: that of the file]"""
     credit: str = ""
     """whom the style is from and under which license; kept in the checkpoint"""
-    overwrite: bool = False
-    """replace an existing file"""

@@ -1,26 +1,28 @@
 """Options of making a loss network that knows your pictures."""
 
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range, seconds
-from fastnst.config.shared import Duration
-from fastnst.device import Device
+from fastnst.config.shared import ComputeOptions, Duration, OverwriteOption, SeedOption
 from fastnst.errors import UsageError
 
 
-@Parameter(name="*")
 @dataclass(frozen=True)
-class FinetuneConfig(Checked):
-    """Everything that decides how a loss network learns somebody's own classes; stored in its file."""
+class OneFolder(Checked):
+    """The argument of finetune."""
 
     folder: Path
     """folder with one folder of pictures for each class"""
 
-    _: KW_ONLY
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(ComputeOptions, SeedOption, OverwriteOption, OneFolder):
+    """Everything that decides how a loss network learns somebody's own classes; stored in its file."""
 
     output: Annotated[Path, Parameter(alias="-o")]
     """loss network to write, NAME.safetensors"""
@@ -36,24 +38,16 @@ class FinetuneConfig(Checked):
     """passes over the pictures [default: 50 for last, else 10]"""
     steps: Annotated[int | None, Range(1)] = None
     """optimizer steps, instead of epochs"""
-    learning_rate: Annotated[float | None, Range(0, 1000000000.0, above=True)] = None
+    learning_rate: Annotated[float | None, Range(0, 1e9, above=True)] = None
     """Adam's learning rate at first; falls to nothing along a cosine [default: 1e-3 for last, else 1e-5]"""
     held_out: Annotated[float, Range(0, 0.9, above=True)] = 0.2
     """share of each class that is kept out of training, to measure on"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to train"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of what is held out, order and crops"""
     workers: Annotated[int, Range(1, 256)] = 2
     """threads that prepare pictures"""
     logdir: Path | None = None
     """folder for metrics.jsonl [default: beside the output, named after it]"""
     time_limit: Duration = None
-    """stop in time before so many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
-    overwrite: bool = False
-    """replace an existing output"""
+    """stop in time before this many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
 
     def __post_init__(self) -> None:
         if isinstance(self.time_limit, str):  # from Python

@@ -7,8 +7,18 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range, check_range
-from fastnst.config.shared import LISTED, NAMES, SHOWN, MaskOptions, layer_weights
-from fastnst.device import Device
+from fastnst.config.shared import (
+    LISTED,
+    NAMES,
+    SHOWN,
+    ComputeOptions,
+    LossNetworkOptions,
+    MaskOptions,
+    OneImage,
+    OverwriteOption,
+    SeedOption,
+    layer_weights,
+)
 from fastnst.errors import UsageError
 
 # Gatys et al. 2015.
@@ -18,10 +28,10 @@ GATYS_STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class DescentOptions(Checked):
+class DescentOptions(ComputeOptions, SeedOption, OverwriteOption, LossNetworkOptions):
     """How a picture is found whose pixels are the parameters; with which loss, and by which method."""
 
-    size: Annotated[int, Range(16, 16384)] = 512
+    size: Annotated[int, Range(16, 16_384)] = 512
     """longer side of the result, pixels; smaller contents are not enlarged"""
     iterations: Annotated[int, Range(1)] = 300
     """iterations at each scale, fewer at the last if L-BFGS can do no better"""
@@ -29,26 +39,14 @@ class DescentOptions(Checked):
     """L-BFGS with a strong Wolfe line search, or Adam"""
     learning_rate: Annotated[float, Range(0, 10, above=True)] = 0.02
     """Adam's learning rate, for pixels of 0 to 1"""
-    vgg: str = "bundled"
-    """network to look through: bundled, torchvision, vgg19, or a safetensors file"""
-    pooling: Literal["max", "average"] = "max"
-    """its pooling; average is smoother"""
     tv_form: Literal["squared", "power"] = "squared"
     """total variation: plain squares, or (dx^2 + dy^2)^1.25, which leaves soft slopes alone"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    device: Device = "auto"
-    """where to compute"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of the noise to start from"""
     save_every: Annotated[int | None, Range(1)] = None
-    """keep the picture of each so many iterations, in the log folder"""
+    """iterations between pictures that are kept, in the log folder"""
     animation: Path | None = None
     """show the way in a .gif, .webp, .png or .mp4 file"""
     logdir: Path | None = None
     """folder for metrics.jsonl, TensorBoard and pictures [default: with --save-every beside the output, else none]"""
-    overwrite: bool = False
-    """replace existing outputs"""
 
 
 @dataclass(frozen=True)
@@ -56,38 +54,30 @@ class ContentAndStyles(Checked):
     """The arguments of commands that optimize pixels; a class of its own, because cyclopts wants them first."""
 
     content: Path | None = None
-    """the picture to paint"""
+    """the picture to stylize"""
     style: tuple[Path, ...] = ()
-    """the paintings to paint it like"""
-
-
-@dataclass(frozen=True)
-class OneImage(Checked):
-    """The argument of commands about one picture."""
-
-    image: Path
-    """the picture"""
+    """the style images"""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
-    """A painting of one content in one or several styles, the slow way."""
+    """One content in one or several styles, by optimization (Gatys et al. 2015)."""
 
     output: Annotated[Path, Parameter(alias="-o")]
-    """the painting, a .jpg, .png or .webp file; with --pairs a folder"""
+    """the stylized picture, a .jpg, .png or .webp file; with --pairs a folder"""
     pairs: Path | None = None
-    """folder of content_* and style_* pictures: paint each content in each style"""
+    """folder of content_* and style_* pictures: each content in each style"""
     start: str = "content"
     """picture to start from: content, noise, white, style, or a file"""
     scales: Annotated[tuple[int, ...], LISTED, Parameter(show_default=False)] = ()
     """longer sides to work at before the last, coarse to fine: 128,256 [default: none]"""
     style_size: Annotated[int | None, Range(32, 8192)] = None
-    """longer side the paintings are scaled to, pixels, in proportion at each scale [default: that of the result]"""
+    """longer side the style images are scaled to, pixels, in proportion at each scale [default: that of the result]"""
     blend: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """shares of several styles, with commas between them [default: equal]"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
-    """weighing: relative fits any painting, gatys and paper (Johnson's) are literally those of the papers"""
+    """weighing: relative fits any style, gatys and paper (Johnson's) are literally those of the papers"""
     ratio: Annotated[float | None, Range(0)] = None
     """content weight over style weight, in the place of both [default: relative 0.1, gatys 0.001, paper 0.2]"""
     content_weight: Annotated[float | None, Range(0)] = None
@@ -159,7 +149,7 @@ class ReconstructConfig(DescentOptions, OneImage):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TradeoffConfig(ContentAndStyles):
+class TradeoffConfig(ComputeOptions, OverwriteOption, LossNetworkOptions, ContentAndStyles):
     """One content and one style at several ratios of their weights, and depths of the style layers, on a sheet."""
 
     output: Annotated[Path, Parameter(alias="-o")]
@@ -180,16 +170,6 @@ class TradeoffConfig(ContentAndStyles):
     """longer side of each picture, pixels"""
     iterations: Annotated[int, Range(1)] = 100
     """iterations of each picture"""
-    vgg: str = "bundled"
-    """network to look through: bundled, torchvision, vgg19, or a safetensors file"""
-    pooling: Literal["max", "average"] = "max"
-    """its pooling"""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """arithmetic of the convolutions"""
-    device: Device = "auto"
-    """where to compute"""
-    overwrite: bool = False
-    """replace an existing sheet"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
 from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.device import Device
 from fastnst.errors import UsageError
 
 # Johnson et al. 2016.
@@ -61,15 +62,73 @@ Duration = Annotated[
 ]
 
 
+COMMON = Group("Common options", sort_key=100)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DeviceOption(Checked):
+    """Where there is something to compute."""
+
+    device: Annotated[Device, Parameter(group=COMMON)] = "auto"
+    """where to compute: auto is a GPU if there is one"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(DeviceOption):
+    """Where there are convolutions to compute, and gradients of them."""
+
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Parameter(group=COMMON)] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SeedOption(Checked):
+    """Where there is chance."""
+
+    seed: Annotated[int, Range(0, 2**63 - 1), Parameter(group=COMMON)] = 0
+    """seed of all that is drawn at random"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OverwriteOption(Checked):
+    """Where something is written."""
+
+    overwrite: Annotated[bool, Parameter(group=COMMON)] = False
+    """replace existing outputs"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LossNetworkOptions(Checked):
+    """Where a loss network looks at pictures."""
+
+    vgg: str = "bundled"
+    """loss network: bundled (VGG16), torchvision (its VGG16), vgg19, or a safetensors file"""
+    pooling: Literal["max", "average"] = "max"
+    """pooling of the loss network; average is smoother"""
+
+
+@dataclass(frozen=True)
+class OneImage(Checked):
+    """The argument of commands about one picture; a class of its own, because cyclopts wants arguments first."""
+
+    image: Path
+    """the picture; - is standard input"""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MaskOptions(Checked):
-    """Where there is painting, and what is around it."""
+    """Where a picture is stylized, and what is around it."""
 
     mask: Path | None = None
-    """picture of the content's proportions: painted where it is white (or, if it has transparency, opaque)"""
+    """picture of the content's proportions: stylized where it is white (or, if it has transparency, opaque)"""
     invert_mask: bool = False
-    """paint where the mask is black instead, for a black silhouette on white"""
+    """stylize where the mask is black instead, for a black silhouette on white"""
     background: str = "white"
     """around the mask: a color (white, #a0c4ff), photo, or transparent"""
     feather: Annotated[float, Range(0, 1000)] = 1.5

@@ -1,14 +1,13 @@
 """Options of stylizing: pictures, clips, ONNX files of other projects."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range
-from fastnst.config.shared import MaskOptions
-from fastnst.device import Device
+from fastnst.config.shared import DeviceOption, MaskOptions, OneImage, OverwriteOption
 from fastnst.errors import UsageError
 
 EngineName = Literal["auto", "torch", "onnx"]
@@ -18,37 +17,35 @@ OnnxValues = Literal["1", "255", "signed", "imagenet"]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class StylizeOptions(MaskOptions):
-    """How pictures are painted and written."""
+class StylizeOptions(MaskOptions, OverwriteOption):
+    """How pictures are stylized and written."""
 
-    max_size: Annotated[int | None, Range(16, 16384)] = None
+    max_size: Annotated[int | None, Range(16, 16_384)] = None
     """scale pictures down first so that the longer side has at most this many pixels"""
     strength: Annotated[float, Range(0, 1)] = 1.0
-    """0 keeps the photo, 1 is the whole painting"""
+    """0 keeps the photo, 1 is the stylized picture"""
     strength_mode: Literal["natural", "fade"] = "natural"
-    """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and painting"""
+    """in between: natural paints finer strokes and leaves no ghosts, fade is the mean of photo and stylized picture"""
     stroke: Annotated[float, Range(0.5, 3)] = 1.0
-    """strokes so many times as large, 0.5 to 3; the picture keeps its size and sharpness"""
+    """size of the strokes, times that in training, 0.5 to 3; the picture keeps its size and sharpness"""
     preserve_color: Literal["luma", "histogram"] | None = None
-    """keep the photo's colors: luma paints brightness only, histogram matches the painting's colors to the photo's"""
-    tile: Annotated[int | None, Range(64, 16384)] = None
-    """paint in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
+    """keep the photo's colors: luma stylizes brightness only, histogram matches the stylized colors to the photo's"""
+    tile: Annotated[int | None, Range(64, 16_384)] = None
+    """work in bands of about tile x tile pixels: little memory, up to 500 megapixels [default: if memory is short]"""
     statistics: Literal["whole", "thumbnail"] = "whole"
     """in bands: colors as of the whole picture at once, or faster, somewhat different ones as of a small copy"""
     quality: Annotated[int, Range(1, 100)] = 92
     """quality of JPEG and WebP, 1 to 100"""
     format: Literal["jpg", "png", "webp"] | None = None
     """format of the files in an output folder, or of standard output [default: as the input; standard output png]"""
-    overwrite: bool = False
-    """replace existing outputs"""
     skip_existing: bool = False
     """leave out inputs whose output exists, to finish an interrupted folder"""
     fail_fast: bool = False
     """stop at the first picture that fails"""
     allow_truncated: bool = False
-    """paint what is left of a file that was cut off"""
+    """stylize what is left of a file that was cut off"""
     frames: Literal["first", "all", "reject"] = "first"
-    """animations: paint the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
+    """animations: the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
 
 
 @Parameter(name="*")
@@ -58,7 +55,7 @@ class OnnxOptions(Checked):
 
     onnx_input: OnnxValues | None = None
     """another project's .onnx style: what it takes for black to white, 0 to 1, 0 to 255, -1 to 1, or 0 to 1 by
-    ImageNet's mean and deviation [default: what paints a test picture best]"""
+    ImageNet's mean and deviation [default: what suits a test picture best]"""
     onnx_output: OnnxValues | None = None
     """what it gives for that [default: what makes a picture]"""
     onnx_order: ChannelOrder | None = None
@@ -70,14 +67,14 @@ class OnnxOptions(Checked):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions(Checked):
-    """Which part of a video or an animation is painted, and how."""
+    """Which part of a video or an animation is stylized, and how."""
 
     start: Annotated[float | None, Range(0)] = None
     """second of a clip to begin with"""
     end: Annotated[float | None, Range(0, above=True)] = None
     """second of a clip to end with"""
     batch_size: Annotated[int, Range(1, 256)] = 1
-    """frames of a clip painted at once: more are faster on a GPU, and need more memory"""
+    """frames of a clip stylized at once: more are faster on a GPU, and need more memory"""
     smooth: Annotated[float, Range(0, 0.99)] = 0.0
     """steadier clips: share of the frames before in the statistics of a frame, 0 to 0.99; begins anew at cuts"""
 
@@ -88,14 +85,9 @@ class ClipOptions(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True)
-class SheetConfig(Checked):
+@dataclass(frozen=True, kw_only=True)
+class SheetConfig(DeviceOption, OverwriteOption, OneImage):
     """One photo in several styles, on one sheet."""
-
-    photo: Path
-    """the picture to stylize; - is standard input"""
-
-    _: KW_ONLY
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
@@ -103,9 +95,5 @@ class SheetConfig(Checked):
     """styles or files to show instead of all bundled ones"""
     engine: EngineName = "auto"
     """what runs the networks"""
-    device: Device = "auto"
-    """where they run"""
     tile_size: Annotated[int, Range(16, 4096)] = 480
     """longer side of each picture on the sheet, pixels"""
-    overwrite: bool = False
-    """replace an existing sheet"""

@@ -7,62 +7,73 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range, seconds
-from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, Duration
-from fastnst.device import Device
+from fastnst.config.shared import (
+    CONTENT_LAYERS,
+    LISTED,
+    STYLE_LAYERS,
+    DeviceOption,
+    Duration,
+    LossNetworkOptions,
+    SeedOption,
+)
 from fastnst.errors import UsageError
 
 Preset = Literal["base", "fast", "tiny"]
 
 
 @Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(DeviceOption):
+    """What a training step takes, in a training run and on the clock."""
+
+    preset: Preset = "base"
+    """network: base as in the paper, fast and tiny stylize about 7 and 13 times as fast"""
+    size: Annotated[int, Range(32, 4096)] = 256
+    """side of the training crops, pixels"""
+    batch_size: Annotated[int, Range(1)] = 4
+    """photographs a step, of each process"""
+    workers: Annotated[int, Range(1, 256)] = 2
+    """threads that prepare photographs"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
+    compile: bool = False
+    """compile the network with torch.compile first"""
+
+
 @dataclass(frozen=True)
-class TrainOptions(Checked):
-    """What all training runs are told, one alone and each of a sweep."""
+class StyleAndPhotographs(Checked):
+    """What commands that train learn from; a class of its own, because cyclopts wants arguments first."""
 
     style: Path
-    """the painting to learn"""
+    """the style image to learn"""
 
     _: KW_ONLY
 
     content: Path
     """folder of photographs to train on, searched recursively"""
 
-    preset: Preset = "base"
-    """network: base as in the paper, fast and tiny paint about 7 and 13 times as fast"""
-    size: Annotated[int, Range(32, 4096)] = 256
-    """side of the training crops, pixels"""
-    batch_size: Annotated[int, Range(1)] = 4
-    """photographs a step, of each process"""
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotographs):
+    """What all training runs are told, one alone and each of a sweep."""
+
     steps: Annotated[int, Range(1)] = 2000
     """optimizer steps"""
     loss: Literal["relative", "paper"] = "relative"
-    """weighing: relative fits any painting, paper is that of Johnson's released code"""
+    """weighing: relative fits any style, paper is that of Johnson's released code"""
     content_layers: tuple[str, ...] = CONTENT_LAYERS
     """layers of the loss network for content"""
     style_layers: tuple[str, ...] = STYLE_LAYERS
     """layers of the loss network for style"""
-    vgg: str = "bundled"
-    """loss network: bundled, torchvision, vgg19, or a safetensors file"""
-    pooling: Literal["max", "average"] = "max"
-    """pooling of the loss network"""
-    learning_rate: Annotated[float, Range(0, 1000000000.0, above=True)] = 1e-3
+    learning_rate: Annotated[float, Range(0, 1e9, above=True)] = 1e-3
     """Adam's learning rate"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """arithmetic of the convolutions; auto is bf16 where the hardware has it"""
-    compile: bool = False
-    """compile the network with torch.compile first"""
-    device: Device = "auto"
-    """where to train"""
     micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """seed of weights, order and crops"""
     init: Path | None = None
     """start from the weights of this checkpoint instead of random ones"""
-    workers: Annotated[int, Range(1, 256)] = 2
-    """threads that prepare photographs"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
 
@@ -75,20 +86,20 @@ class TrainConfig(TrainOptions):
     output: Annotated[Path, Parameter(alias="-o")]
     """checkpoint to write, NAME.safetensors"""
     style_size: Annotated[int, Range(32, 8192)] = 768
-    """longer side the painting is scaled to, pixels: larger gives larger strokes"""
+    """longer side the style image is scaled to, pixels: larger gives larger strokes"""
     content_weight: Annotated[float | None, Range(0)] = None
     """weight of the content term [default: 1]"""
     style_weight: Annotated[float | None, Range(0)] = None
     """weight of the style term [default: relative 2, paper 5]"""
     tv_weight: Annotated[float | None, Range(0)] = None
     """weight of the total variation [default: relative 0.05, paper 1e-6]"""
-    steadiness: Annotated[float, Range(0)] = 0.0
-    """weight of a penalty for strokes that boil in a clip, 0 is off; 3 with --style-weight 3 halves it"""
+    temporal_weight: Annotated[float, Range(0)] = 0.0
+    """weight of a penalty for flicker in clips, 0 is off; 3 with --style-weight 3 halves it"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""
     credit: str = ""
-    """painter, title, year and license of the painting, kept in the file"""
+    """painter, title, year and license of the style image, kept in the file"""
     logdir: Path | None = None
     """folder for metrics.jsonl, TensorBoard and previews [default: beside the output, named after it]"""
     save_every: Annotated[int, Range(1)] = 200
@@ -96,7 +107,7 @@ class TrainConfig(TrainOptions):
     preview_every: Annotated[int, Range(1)] = 1000
     """most steps between preview pictures; the first come at 0, 10, 20, 50, 100, 200, 500"""
     time_limit: Duration = None
-    """save and stop in time before so many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
+    """save and stop in time before this many seconds, or 30m, 8h, 1h30m, are over; --resume goes on"""
     resume: bool = False
     """continue an interrupted run of the same output"""
     overwrite: bool = False
@@ -145,13 +156,13 @@ class SweepConfig(TrainOptions):
     tv_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """weights of the total variation [default: that of train]"""
     style_size: Annotated[tuple[int, ...], LISTED] = (TrainConfig.style_size,)
-    """sizes the painting is scaled to, pixels"""
+    """sizes the style image is scaled to, pixels"""
     steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
     init: Path | None = None
     """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
-    """pictures to show, painted by each run [default: up to three that were held out of training]"""
+    """pictures to show, stylized by each run [default: up to three that were held out of training]"""
     tile_size: Annotated[int, Range(64, 1024)] = 320
     """longer side of each picture on the sheet, pixels"""
     overwrite: bool = False

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from signal import Signals
 
 import numpy as np
 import torch
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from fastnst.config import FeatureOptions, FilterOptions, check_range
 from fastnst.device import pick_precision, torch_device
-from fastnst.dream.deepdream import COLORS, extract
+from fastnst.dream.gradient import COLORS
 from fastnst.dream.inception import Features, open_features
+from fastnst.dream.objective import extract
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, to_array, to_pixels, write_picture
-from fastnst.interrupt import caught_signals
+from fastnst.interrupt import caught_signals, reason_name, until_signal
 from fastnst.sheet import arrange
 from fastnst.vgg import layer_names
 
@@ -54,27 +54,27 @@ def filter_sheet(options: FilterOptions, on_step: Callable[[int], None] | None =
         _check_filters(features, layer, options)
     drawn: list[tuple[str, Picture]] = []
     with caught_signals() as received:
-        for layer in layers:
-            for first in range(0, len(options.filters), BATCH):
-                filters = options.filters[first : first + BATCH]
-                for patterns in draw(features, layer, filters, options):  # noqa: B007 (the last ones count)
-                    if on_step is not None:
-                        on_step(len(filters))
-                    if received:
-                        break
-                pixels = [Picture(to_pixels(pattern.cpu().numpy())) for pattern in patterns]
-                drawn += [(f"{layer} {number}", tile) for number, tile in zip(filters, pixels, strict=True)]
-                if received:
-                    break
-            if received:
-                break
+        for layer, filters in until_signal(_batches(layers, options.filters), received):
+            steps = draw(features, layer, filters, options)
+            for patterns in until_signal(steps, received):  # noqa: B007 (the last ones count)
+                if on_step is not None:
+                    on_step(len(filters))
+            pictures = (Picture(to_pixels(pattern.cpu().numpy())) for pattern in patterns)
+            drawn += [(f"{layer} {number}", picture) for number, picture in zip(filters, pictures, strict=True)]
     write_picture(arrange(drawn, columns=len(options.filters) if len(layers) > 1 else None), options.output)
     if received:
         raise Interrupted(
-            f"stopped by {Signals(received[0]).name}; {printable(options.output)} holds what was drawn so far",
+            f"stopped by {reason_name(received[0])}; {printable(options.output)} holds what was drawn so far",
             received[0],
         )
     return options.output
+
+
+def _batches(layers: Sequence[str], filters: Sequence[int]) -> Iterator[tuple[str, Sequence[int]]]:
+    """The filters of each layer, as many as are drawn at once."""
+    for layer in layers:
+        for first in range(0, len(filters), BATCH):
+            yield layer, filters[first : first + BATCH]
 
 
 def before_relu(layer: str) -> str:

@@ -1,6 +1,6 @@
 """Another project's ONNX style behind fastnst's interface, whatever values, axes and sizes it has.
 
-What cannot be read off the file is guessed: a test picture is painted in each way, and what comes out must be one.
+What cannot be read off the file is guessed: a test picture is stylized in each way, and a picture must come out.
 """
 
 import logging
@@ -64,10 +64,10 @@ class Convention:
         middle, scale = _SCALES[self.takes]
         return self._ordered(np.asarray((image - middle) / scale, np.float32))
 
-    def read(self, painted: Array) -> Array:
+    def read(self, stylized: Array) -> Array:
         """What the network gives -> RGB 0..1, not clipped."""
         middle, scale = _SCALES[self.gives]
-        return np.asarray(self._ordered(painted) * scale + middle, np.float32)
+        return np.asarray(self._ordered(stylized) * scale + middle, np.float32)
 
     def _ordered(self, image: Array) -> Array:
         return image[:, ::-1] if self.order == "bgr" else image
@@ -99,7 +99,7 @@ class Adapter:
         log.warning("%s", self.description)
 
     def __call__(self, images: Array) -> Array:
-        return np.concatenate([self._paint(images[index : index + 1]) for index in range(len(images))])
+        return np.concatenate([self._stylize(images[index : index + 1]) for index in range(len(images))])
 
     @property
     def description(self) -> str:
@@ -116,26 +116,26 @@ class Adapter:
             + (", --onnx-fixed" if fixed else "")
         )
 
-    def _paint(self, image: Array) -> Array:
+    def _stylize(self, image: Array) -> Array:
         """(1, 3, H, W) -> the same, clipped."""
         height, width = image.shape[2:]
         fitting = self.size[0] or height, self.size[1] or width
         if (height, width) == fitting:
-            painted = self._whole(image)
+            stylized = self._whole(image)
         elif self.options.onnx_fixed == "resize":
-            painted = _scaled(self._whole(_scaled(image, *fitting)), height, width)
+            stylized = _scaled(self._whole(_scaled(image, *fitting)), height, width)
         else:
-            painted = tiled(self._whole, image, fitting)
-        return np.clip(painted, 0, 1)
+            stylized = tiled(self._whole, image, fitting)
+        return np.clip(stylized, 0, 1)
 
     def _whole(self, image: Array) -> Array:
         """(1, 3, H, W) of a size the network takes, but for a multiple of pixels -> the same, not clipped."""
         height, width = image.shape[2:]
         surplus = [(0, -height % self.multiple), (0, -width % self.multiple)]
         padded = np.pad(image, [(0, 0), (0, 0), *surplus], mode="reflect") if self.multiple > 1 else image
-        painted = self.convention.read(self._run(padded, self.convention))
-        self._check_size(painted, padded)
-        return painted[..., :height, :width]
+        stylized = self.convention.read(self._run(padded, self.convention))
+        self._check_size(stylized, padded)
+        return stylized[..., :height, :width]
 
     def _run(self, image: Array, convention: Convention) -> Array:
         """(1, 3, H, W) RGB 0..1 -> (1, 3, H', W') as the network gives it."""
@@ -146,22 +146,22 @@ class Adapter:
         given = np.moveaxis(given, 1, self.axis).astype(kind)
         if isinstance(self.takes.shape[0], int):
             given = np.repeat(given, self.takes.shape[0], axis=0)
-        painted = np.asarray(self.run(np.ascontiguousarray(given)))[:1]
-        axes = [axis for axis in (self.axis, 1, 3) if painted.ndim == 4 and painted.shape[axis] == 3]
-        if not axes or not len(painted):
+        stylized = np.asarray(self.run(np.ascontiguousarray(given)))[:1]
+        axes = [axis for axis in (self.axis, 1, 3) if stylized.ndim == 4 and stylized.shape[axis] == 3]
+        if not axes or not len(stylized):
             raise ModelError(
-                f"{printable(self.source)} turns a picture into numbers of shape {painted.shape}, not into one"
+                f"{printable(self.source)} turns a picture into numbers of shape {stylized.shape}, not into one"
             )
-        return np.moveaxis(painted.astype(np.float32), axes[0], 1)
+        return np.moveaxis(stylized.astype(np.float32), axes[0], 1)
 
-    def _check_size(self, painted: Array, image: Array) -> None:
-        found, needed = painted.shape[2:], image.shape[2:]
-        if not all(0 <= a - b < _SURPLUS for a, b in zip(found, needed, strict=True)):
-            sizes = f"{needed[1]}x{needed[0]} into one of {found[1]}x{found[0]}"
+    def _check_size(self, stylized: Array, image: Array) -> None:
+        given, needed = stylized.shape[2:], image.shape[2:]
+        if not all(0 <= a - b < _SURPLUS for a, b in zip(given, needed, strict=True)):
+            sizes = f"{needed[1]}x{needed[0]} into one of {given[1]}x{given[0]}"
             raise ModelError(f"{printable(self.source)} turns a picture of {sizes}, which is of another size")
 
     def _guess(self, gives: End, metadata: Mapping[str, str]) -> Convention:
-        """What is told by the options or the file, and of the rest what paints a test picture best."""
+        """What is told by the options or the file, and of the rest what stylizes a test picture best."""
         told, stated = self.options, _RANGES.get(metadata.get("Image.NominalPixelRange", ""))
         order = told.onnx_order or _ORDERS.get(metadata.get("Image.BitmapPixelFormat", ""), "rgb")
         known_in = told.onnx_input or ("255" if self.takes.type == "tensor(uint8)" else stated)
@@ -176,12 +176,12 @@ class Adapter:
             if not np.isfinite(raw).all():
                 continue
             finite = True
-            found = (False, -np.inf, Convention(takes, takes, order))
+            best_here = (False, -np.inf, Convention(takes, takes, order))
             for values in (known_out,) if known_out else _SCALES:
                 convention = Convention(takes, values, order)
-                painted = convention.read(raw)[..., : image.shape[2], : image.shape[3]]
-                found = max(found, (*judge(painted, image), convention), key=lambda one: one[:2])
-            plausible, score, convention = found
+                stylized = convention.read(raw)[..., : image.shape[2], : image.shape[3]]
+                best_here = max(best_here, (*judge(stylized, image), convention), key=lambda one: one[:2])
+            plausible, score, convention = best_here
             # Most networks take what they give. A better score must be one that is seen, not one of rounding.
             score = round(score + 0.1 * (convention.takes == convention.gives), 3)
             best = max(best, (plausible, score, convention), key=lambda one: one[:2])
@@ -208,21 +208,21 @@ class Adapter:
         raise failure or AssertionError
 
 
-def judge(painted: Array, image: Array) -> tuple[bool, float]:
-    """Whether this can be a painting of an image at all, both (1, 3, H, W) RGB 0..1, and how much it looks like one.
+def judge(stylized: Array, image: Array) -> tuple[bool, float]:
+    """Whether this can be a stylized version of an image, both (1, 3, H, W) RGB 0..1, and how much it looks like one.
 
-    A painting has contrast, hardly leaves the range, and is bright where the image is.
+    A stylized image has contrast, hardly leaves the range, and is bright where the image is.
     """
-    clipped = np.clip(painted, 0, 1)
-    beyond, deviation = float(np.abs(painted - clipped).mean()), float(clipped.std((2, 3)).mean())
+    clipped = np.clip(stylized, 0, 1)
+    beyond, deviation = float(np.abs(stylized - clipped).mean()), float(clipped.std((2, 3)).mean())
     coarse = [_scaled(part.mean(1, keepdims=True), 16, 16).ravel() for part in (clipped, image)]
     a, b = (part - part.mean() for part in coarse)
     likeness = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-9))
     return beyond <= _PLAUSIBLE[0] and deviation >= _PLAUSIBLE[1], deviation - 3 * beyond + 0.2 * likeness
 
 
-def tiled(paint: Callable[[Array], Array], image: Array, size: tuple[int, int]) -> Array:
-    """Paint (1, 3, H, W) in overlapping tiles of one size, blended smoothly where they overlap.
+def tiled(stylize: Callable[[Array], Array], image: Array, size: tuple[int, int]) -> Array:
+    """Stylize (1, 3, H, W) in overlapping tiles of one size, blended smoothly where they overlap.
 
     A network that normalizes by instance gives each tile a contrast of its own.
     """
@@ -235,7 +235,7 @@ def tiled(paint: Callable[[Array], Array], image: Array, size: tuple[int, int]) 
     for top in _starts(image.shape[2], size[0]):
         for left in _starts(image.shape[3], size[1]):
             rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-            total[..., rows, columns] += weight * paint(image[..., rows, columns])
+            total[..., rows, columns] += weight * stylize(image[..., rows, columns])
             weights[rows, columns] += weight
     return np.asarray((total / weights)[..., :height, :width], np.float32)
 

@@ -1,10 +1,10 @@
-"""What a transformer network consists of, layer by layer, for all that runs one: torch, ONNX graphs and tiles."""
+"""What a transformer network consists of, layer by layer, for all that runs one: torch, ONNX graphs and bands."""
 
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -144,14 +144,31 @@ class Layer:
         return weight if self.upsample is None else fold(weight, self.matrix)
 
     def output_side(self, side: int) -> int:
-        """Rows, or columns, of its output for so many of its input."""
+        """The number of rows, or columns, of its output for that of its input."""
         if self.upsample is not None:
             return 2 * side
         return (side + sum(self.pads) - self.learned) // self.stride + 1
 
 
+class Plan(NamedTuple):
+    """A network's layers by where they are."""
+
+    down: list[Layer]
+    residual: list[tuple[Layer, Layer]]  # blocks, of two each
+    up: list[Layer]
+    last: Layer
+
+
+def plan(config: NetConfig) -> Plan:
+    """The same as `layers`, by where they are."""
+    every, count = list(layers(config)), len(config.channels)
+    residual = every[count:-count]
+    blocks = list(zip(residual[::2], residual[1::2], strict=True))
+    return Plan(every[:count], blocks, every[-count:-1], every[-1])
+
+
 def layers(config: NetConfig) -> Iterator[Layer]:
-    """The layers of a network from the image to the painting, in order."""
+    """The layers of a network from the image to the stylized one, in order."""
     widths, steps = config.channels, list(pairwise(config.channels))
     first, last = config.kernels
     same = config.padding == "same"
@@ -168,7 +185,7 @@ def layers(config: NetConfig) -> Iterator[Layer]:
     for index, (a, b) in enumerate(reversed(steps)):
         yield layer(f"up.{index}", b, a, 3, upsample=config.upsample)
     yield Layer(
-        "paint",
+        "paint",  # a word of files
         widths[0],
         3,
         last,

@@ -1,4 +1,4 @@
-"""Transformer networks: one pass from a photograph to a painting."""
+"""Transformer networks: one pass from a content image to a stylized one."""
 
 from typing import Any, cast
 

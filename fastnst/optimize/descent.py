@@ -1,4 +1,4 @@
-"""Pictures whose pixels are the parameters: descending a loss by L-BFGS or Adam."""
+"""Optimization of pixels: descending a loss by L-BFGS or Adam."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ LINE_SEARCH = 25  # evaluations in one iteration, at most
 
 
 class Iterate(NamedTuple):
-    """A picture (N, 3, H, W) 0..1 after so many iterations, its loss, and the evaluations of the loss it took."""
+    """A picture (N, 3, H, W) 0..1 after a number of iterations, its loss, and the evaluations of the loss it took."""
 
     iteration: int
     evaluations: int

@@ -1,4 +1,4 @@
-"""The slow way: a painting whose pixels are the parameters (Gatys et al. 2015)."""
+"""Style transfer by optimization: the pixels of the result are the parameters (Gatys et al. 2015)."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fastnst.compose import keep_histogram_colors, keep_luma_colors, read_mask, within_mask
 from fastnst.config import DescentOptions, OptimizeConfig, layer_weights
-from fastnst.device import pick_precision, torch_device
+from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, printable
 from fastnst.image import (
@@ -34,13 +34,13 @@ from fastnst.image import (
 )
 from fastnst.interrupt import caught_signals
 from fastnst.logs import PictureLogs
-from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
-from fastnst.optimize.descent import AdamState, Iterate, descend_adam, descend_lbfgs
-from fastnst.vgg import VGGFeatures
-from fastnst.video.animation import check_animation, write_animation
+from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.optimize.descent import AdamState, descend_adam, descend_lbfgs
+from fastnst.video.write import check_animation, write_animation
 
-# Found by eye at 512 pixels with the layers of Gatys et al., whose content layer lies deeper than that of training.
-RELATIVE = LossWeights(content=1.0, style=10.0, tv=0.05)
+# In the relative form, where training has 2: by eye at 512 pixels with the layers of Gatys et al., whose content layer
+# lies deeper than that of training.
+RELATIVE_STYLE = 10.0
 FRAMES = 60  # of an animation, about
 RATE = 12  # of them a second
 HOLD = 1.5  # seconds that the last one stays
@@ -70,7 +70,7 @@ OnStep = Callable[[OptimizeReport], None]
 
 
 def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
-    """Paint the content in the styles, write the result and return its path; `on_step` sees each iteration.
+    """Stylize the content by optimization, write the result and return its path; `on_step` sees each iteration.
 
     From coarse to fine: each scale starts from the result of the one before; Adam keeps its moments.
 
@@ -88,10 +88,10 @@ def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
     if config.mask is not None:
         mask = read_mask(config, content.size)
 
-    def finish(painted: Pixels) -> Picture:
-        return _compose(config, resize(content, *painted.shape[:2]), painted, mask)
+    def finish(stylized: Pixels) -> Picture:
+        return _compose(config, resize(content, *stylized.shape[:2]), stylized, mask)
 
-    return follow(paint(config, content), finish, config, config.output, config.log_folder, on_step)
+    return follow(descend(config, content), finish, config, config.output, config.log_folder, on_step)
 
 
 def pairs(config: OptimizeConfig) -> list[OptimizeConfig]:
@@ -146,16 +146,14 @@ def follow(
     Raises Interrupted after a signal and DivergedError at a loss that is not finite: both after writing the last good
     picture.
     """
-    frames: list[Pixels] = []
+    animation = _Animation(options)
     picture, problem = None, None
-    every = options.save_every or max(1, options.iterations // FRAMES)
     with closing(PictureLogs(logdir)) as logs, caught_signals() as received:
         for report, pixels in steps:
             if not math.isfinite(report.total):
                 problem = DivergedError(
                     f"the loss is not finite at iteration {report.step}; the last good picture is in "
-                    f"{printable(output)}; "
-                    "use --precision fp32, or --optimizer adam with a lower --learning-rate"
+                    f"{printable(output)}; use --precision fp32, or --optimizer adam with a lower --learning-rate"
                 )
                 picture = pixels if picture is None else picture  # the start, of which only the loss is no good
                 break
@@ -163,8 +161,8 @@ def follow(
             logs.write(report.step, {name: value for name, value in asdict(report).items() if name != "step"})
             if report.step and options.save_every and report.step % options.save_every == 0:
                 logs.picture(report.step, finish(as_pixels(pixels)), output.suffix)
-            if options.animation is not None and report.step % every == 0:
-                frames.append(finish(as_pixels(pixels)).rgb)
+            if animation.shows(report.step):
+                animation.frames.append(finish(as_pixels(pixels)).rgb)
             if on_step is not None:
                 on_step(report)
             if received:
@@ -172,12 +170,7 @@ def follow(
         assert picture is not None  # the start comes first
         result = finish(as_pixels(picture))
         write_picture(result, output)
-        if options.animation is not None:
-            height, width = result.size
-            frames = [resize(Picture(frame), height, width).rgb for frame in frames]
-            if report.step % every:  # else it is the last of them already
-                frames.append(result.rgb)
-            write_animation(options.animation, frames, RATE, HOLD)
+        animation.write(result, report.step)
         if problem is not None:
             raise problem
         if received:
@@ -185,6 +178,28 @@ def follow(
                 f"stopped after iteration {report.step}; what was done is in {printable(output)}", received[0]
             )
     return output
+
+
+class _Animation:
+    """The frames of a descent, if an animation was asked for."""
+
+    def __init__(self, options: DescentOptions) -> None:
+        self.path = options.animation
+        self.every = options.save_every or max(1, options.iterations // FRAMES)
+        self.frames: list[Pixels] = []
+
+    def shows(self, step: int) -> bool:
+        return self.path is not None and step % self.every == 0
+
+    def write(self, result: Picture, step: int) -> None:
+        """All frames in the result's size, which differs from those of coarser scales, and the result, if it is new."""
+        if self.path is None:
+            return
+        height, width = result.size
+        frames = [resize(Picture(frame), height, width).rgb for frame in self.frames]
+        if step % self.every:
+            frames.append(result.rgb)
+        write_animation(self.path, frames, RATE, HOLD)
 
 
 def last_of(steps: Iterator[Step], on_step: OnStep | None, received: Sequence[int]) -> Picture:
@@ -207,20 +222,18 @@ def minimize(
     start: Tensor,
     options: DescentOptions,
     state: list[AdamState] | None = None,
-) -> Iterator[tuple[Iterate, tuple[float, float, float]]]:
-    """Descend a loss, content and start (1, 3, H, W) 0..1: iterates, and their content, style and tv losses."""
+) -> Iterator[Step]:
+    """Descend a loss at one scale; content and start are (1, 3, H, W) 0..1."""
     device = loss.style_roughness.device
-    dtype = pick_precision(options.precision, device)
-    autocast = torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
-    with autocast:
+    precision = autocast(device, pick_precision(options.precision, device))
+    with precision:
         targets = loss.targets(content.to(device, memory_format=torch.channels_last))
-    recent: deque[tuple[float, tuple[float, float, float]]] = deque(maxlen=64)  # more than one line search
+    recent: deque[LossValues] = deque(maxlen=64)  # more than one line search
 
     def total(picture: Tensor) -> Tensor:
-        with autocast:
+        with precision:
             terms = loss(picture.contiguous(memory_format=torch.channels_last), targets)
-        values = torch.stack([*terms, terms.total]).tolist()
-        recent.append((values[3], (values[0], values[1], values[2])))
+        recent.append(LossValues(*torch.stack([*terms, terms.total]).tolist()))
         return terms.total  # type: ignore[no-any-return]
 
     start = start.to(device)
@@ -228,25 +241,23 @@ def minimize(
         iterates = descend_adam(total, start, options.iterations, options.learning_rate, state)
     else:
         iterates = descend_lbfgs(total, start, options.iterations)
-    for iterate in iterates:
-        terms = next((terms for value, terms in reversed(recent) if value == iterate.loss), (math.nan,) * 3)
-        yield iterate, terms
-
-
-def look_through(options: DescentOptions, layers: list[str], device: torch.device) -> VGGFeatures:
-    """The network of the options, on its device."""
-    features = VGGFeatures(layers, options.vgg, options.pooling)
-    return features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    unknown = LossValues(math.nan, math.nan, math.nan, math.nan)
+    for step, evaluations, reached, picture in iterates:
+        values = next((values for values in reversed(recent) if values.total == reached), unknown)
+        scale = max(picture.shape[-2:])
+        yield Step(
+            OptimizeReport(step, scale, evaluations, values.content, values.style, values.tv, total=reached), picture
+        )
 
 
 def weights_of(config: OptimizeConfig) -> LossWeights:
     """The weights of the three terms; UsageError if all are zero."""
-    default = DEFAULT_WEIGHTS[config.loss] if config.loss != "relative" else RELATIVE
-    given = {"content": config.content_weight, "style": config.style_weight, "tv": config.tv_weight}
+    content, style = config.content_weight, config.style_weight
     if config.ratio is not None:
-        # A ratio of zero is a texture.
-        given |= {"content": 1.0, "style": 1 / config.ratio} if config.ratio else {"content": 0.0}
-    weights = replace(default, **{name: value for name, value in given.items() if value is not None})
+        content, style = (1.0, 1 / config.ratio) if config.ratio else (0.0, None)  # a ratio of zero is a texture
+    if style is None and config.loss == "relative":
+        style = RELATIVE_STYLE
+    weights = LossWeights.resolve(config.loss, content, style, config.tv_weight)
     if not (weights.content or weights.style):
         raise UsageError("content and style both have the weight zero, so nothing is to be painted; raise one")
     return weights
@@ -257,38 +268,36 @@ def noise(size: tuple[int, int], seed: int) -> Tensor:
     return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def paint(config: OptimizeConfig, content: Picture) -> Iterator[Step]:
-    """The descent of a painting, over all scales; `content` has the size of the result."""
+def descend(config: OptimizeConfig, content: Picture) -> Iterator[Step]:
+    """The descent over all scales; `content` has the size of the result."""
     device = torch_device(config.device)
     weights = weights_of(config)
-    layers = {
-        "content_layers": layer_weights(config.content_layers) if weights.content else {},
-        "style_layers": layer_weights(config.style_layers) if weights.style else {},
-    }
-    features = look_through(config, [name for names in layers.values() for name in names], device)
+    content_layers = layer_weights(config.content_layers) if weights.content else {}
+    style_layers = layer_weights(config.style_layers) if weights.style else {}
+    features = open_features([*content_layers, *style_layers], device, config.vgg, config.pooling)
     longest = max(content.size)
     style_size = config.style_size or longest
     pixels, state, done = None, list[AdamState](), 0
     for side in sorted({min(side, longest) for side in config.sides}):
         small = shrink(content, side)
         styles = [read_style(path, max(1, style_size * side // longest)) for path in config.style]
-        loss = PerceptualLoss(
-            features,
-            [as_tensor(style).to(device) for style in styles],
+        loss = open_loss(
+            styles,
             weights,
+            device,
             config.loss,
-            **layers,
+            content_layers,
+            style_layers,
+            vgg=features,
             blend=config.blend or None,
             tv_form=config.tv_form,
-        ).to(device)
+        )
         pixels = _start(config, small, styles[0]) if pixels is None else _resized(pixels, small.size)
         state[:] = [moments.resized(*small.size) for moments in state]
-        for iterate, terms in minimize(loss, as_tensor(small), pixels, config, state):
-            pixels = iterate.picture
-            if iterate.iteration or not done:
-                report = OptimizeReport(done + iterate.iteration, side, iterate.evaluations, *terms, iterate.loss)
-                yield Step(report, pixels)
-        done += iterate.iteration
+        for report, pixels in minimize(loss, as_tensor(small), pixels, config, state):  # noqa: B020
+            if report.step or not done:
+                yield Step(replace(report, step=done + report.step), pixels)
+        done += report.step
 
 
 def _start(config: OptimizeConfig, content: Picture, style: Picture) -> Tensor:
@@ -303,12 +312,12 @@ def _start(config: OptimizeConfig, content: Picture, style: Picture) -> Tensor:
     return as_tensor(resize(style if config.start == "style" else read_picture(Path(config.start)), *content.size))
 
 
-def _compose(config: OptimizeConfig, content: Picture, painted: Pixels, mask: Pixels | None) -> Picture:
+def _compose(config: OptimizeConfig, content: Picture, stylized: Pixels, mask: Pixels | None) -> Picture:
     if config.preserve_color == "luma":
-        painted = keep_luma_colors(content.rgb, painted)
+        stylized = keep_luma_colors(content.rgb, stylized)
     elif config.preserve_color == "histogram":
-        painted = keep_histogram_colors(content.rgb, painted)
-    picture = Picture(painted, content.alpha)
+        stylized = keep_histogram_colors(content.rgb, stylized)
+    picture = Picture(stylized, content.alpha)
     if mask is None:
         return picture
     height, width = picture.size

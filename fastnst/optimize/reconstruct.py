@@ -12,7 +12,7 @@ from fastnst.errors import Interrupted
 from fastnst.files import printable
 from fastnst.image import Picture, read_picture, shrink, write_picture
 from fastnst.interrupt import caught_signals
-from fastnst.losses import LossWeights, PerceptualLoss
+from fastnst.losses import LossWeights, open_loss
 from fastnst.optimize.gatys import (
     OptimizeReport,
     Step,
@@ -20,7 +20,6 @@ from fastnst.optimize.gatys import (
     check_outputs,
     follow,
     last_of,
-    look_through,
     minimize,
     noise,
 )
@@ -59,16 +58,16 @@ def _sheet(config: ReconstructConfig, picture: Picture, on_step: OnStep | None) 
         *((f"content {name}", {name: 1.0}, {}) for name in DEPTHS),
         *((f"texture to {name}", {}, dict.fromkeys(TEXTURES[:depth], 1.0)) for depth, name in enumerate(TEXTURES, 1)),
     ]
-    found: list[tuple[str, Picture]] = []
+    done: list[tuple[str, Picture]] = []
     with caught_signals() as received:
         for number, (label, content_layers, style_layers) in enumerate(wanted):
             steps = _descend(config, picture, content_layers, style_layers)
             callback = None if on_step is None else partial(on_step, number)
-            found.append((label, last_of(steps, callback, received)))
+            done.append((label, last_of(steps, callback, received)))
             if received:
                 break
-        found += [(label, white) for label, _, _ in wanted[len(found) :]]
-        tiles = [("the picture", Picture(picture.rgb)), *found[: len(DEPTHS)], ("", white), *found[len(DEPTHS) :]]
+        done += [(label, white) for label, _, _ in wanted[len(done) :]]
+        tiles = [("the picture", Picture(picture.rgb)), *done[: len(DEPTHS)], ("", white), *done[len(DEPTHS) :]]
         write_picture(arrange(tiles, columns=len(DEPTHS) + 1), config.output)
         if received:
             raise Interrupted(f"stopped; the pictures that were done are in {printable(config.output)}", received[0])
@@ -78,13 +77,15 @@ def _sheet(config: ReconstructConfig, picture: Picture, on_step: OnStep | None) 
 def _descend(
     config: ReconstructConfig, picture: Picture, content_layers: Mapping[str, float], style_layers: Mapping[str, float]
 ) -> Iterator[Step]:
-    device = torch_device(config.device)
-    features = look_through(config, [*content_layers, *style_layers], device)
     weights = LossWeights(content=float(bool(content_layers)), style=float(bool(style_layers)), tv=config.tv_weight)
-    target = as_tensor(picture).to(device)
-    loss = PerceptualLoss(
-        features, target, weights, content_layers=content_layers, style_layers=style_layers, tv_form=config.tv_form
-    ).to(device)
-    for iterate, terms in minimize(loss, target, noise(picture.size, config.seed), config):
-        report = OptimizeReport(iterate.iteration, max(picture.size), iterate.evaluations, *terms, iterate.loss)
-        yield Step(report, iterate.picture)
+    loss = open_loss(
+        [picture],
+        weights,
+        torch_device(config.device),
+        content_layers=content_layers,
+        style_layers=style_layers,
+        vgg=config.vgg,
+        pooling=config.pooling,
+        tv_form=config.tv_form,
+    )
+    return minimize(loss, as_tensor(picture), noise(picture.size, config.seed), config)

@@ -1,4 +1,4 @@
-"""Content against style: one photo and one painting at several ratios of their weights, on one sheet."""
+"""Content against style: one photo and one style at several ratios of their weights, on one sheet."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from fastnst.errors import Interrupted
 from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, write_picture
 from fastnst.interrupt import caught_signals
-from fastnst.optimize.gatys import OptimizeReport, last_of, paint
+from fastnst.optimize.gatys import OptimizeReport, descend, last_of
 from fastnst.sheet import arrange
 from fastnst.stylize import Stylizer
 
@@ -21,7 +21,7 @@ OnStep = Callable[[int, OptimizeReport], None]
 
 
 def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
-    """Paint the content at each ratio and depth, by optimization, or in each network; write a labeled sheet.
+    """Stylize the content at each ratio and depth, by optimization, or with each network; write a labeled sheet.
 
     Labels are the number of style layers, or the network's name, and the content weight over the style weight.
     `on_step` sees the number of the picture and each iteration.
@@ -46,7 +46,7 @@ def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
             picture = white
             if not received:
                 callback = None if on_step is None else partial(on_step, number)
-                picture = last_of(paint(_run(config, depth, ratio), content), callback, received)
+                picture = last_of(descend(_run(config, depth, ratio), content), callback, received)
             tiles.append((f"{depth} layer{'s' * (depth != 1)}, {ratio:g}", picture))
         write_picture(arrange(tiles, columns=columns), config.output)
         if received:
@@ -62,14 +62,14 @@ def _run(config: TradeoffConfig, depth: int, ratio: float) -> OptimizeConfig:
 
 def _by_networks(config: TradeoffConfig, content: Picture) -> list[tuple[str, Picture]]:
     """Labeled with their ratios, the largest first."""
-    found = []
+    pictures = []
     for path in config.networks:
         weights = load_checkpoint(path)[1].weights
         content_weight, style_weight = (float(weights.get(name, 0)) for name in ("content", "style"))
         ratio = content_weight / style_weight if style_weight else float("inf")
-        painting = Stylizer.open(path, engine="torch", device=config.device).stylize_picture(content)
-        found.append((ratio, f"{path.stem}, {ratio:.3g}", painting))
-    return [(label, painting) for _, label, painting in sorted(found, key=lambda one: -one[0])]
+        stylized = Stylizer.open(path, engine="torch", device=config.device).stylize_picture(content)
+        pictures.append((ratio, f"{path.stem}, {ratio:.3g}", stylized))
+    return [(label, stylized) for _, label, stylized in sorted(pictures, key=lambda one: -one[0])]
 
 
 def _within(picture: Picture, size: tuple[int, int]) -> Picture:

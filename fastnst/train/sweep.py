@@ -40,18 +40,18 @@ class Sweep:
 
 
 def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
-    """Train each combination of the values given, one after the other, and paint a sheet; `on_step` sees run and step.
+    """Train each combination of the values given, one after the other, and make a sheet; `on_step` sees run and step.
 
-    Each row is a photo and its paintings, each column a run, with its values and its last losses before weighing; the
-    painting stands in the corner. Checkpoints stay in a folder beside the sheet. Runs that are finished there are not
-    done again, interrupted ones go on.
+    Each row is a photo and what the runs make of it, each column a run, with its values and its last losses before
+    weighing; the style stands in the corner. Checkpoints stay in a folder beside the sheet. Runs that are finished
+    there are not done again, interrupted ones go on.
 
     Raises what train raises, except DivergedError; UsageError if the folder holds runs with other options.
     """
     output_format(config.output)
     check_output(config.output, overwrite=config.overwrite)
     runs = plan_runs(config)
-    painting = read_picture(config.style, max_size=config.tile_size)
+    style = read_picture(config.style, max_size=config.tile_size)
     photos = [read_picture(path, max_size=config.tile_size) for path in _photos(config)]
     _check_same_sweep(config, runs[0])
 
@@ -72,12 +72,12 @@ def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
         stylizer = Stylizer.open(run.output, engine="torch", device=run.device)
         for row, photo in zip(rows, photos, strict=True):
             row.append(stylizer.stylize_picture(photo))
-    write_picture(arrange_table(painting, labels, rows), config.output)
+    write_picture(arrange_table(style, labels, rows), config.output)
     return Sweep(config.output, diverged)
 
 
 def plan_runs(config: SweepConfig) -> list[TrainConfig]:
-    """The runs of a sweep; UsageError if there are too many, or for a value that cannot be meant."""
+    """The runs of a sweep; UsageError if there are too many, or for an invalid value."""
     options = {field.name: getattr(config, field.name) for field in fields(TrainOptions)}
     options["init"] = config.init or _default_init(config.preset)
     given = [dict.fromkeys(getattr(config, name)) or (None,) for name in SWEPT]

@@ -1,1 +1,1 @@
-"""Videos and animations: read, painted frame by frame, written."""
+"""Videos and animations: read, stylized frame by frame, written."""

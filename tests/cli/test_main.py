@@ -17,7 +17,7 @@ from PIL import Image
 
 from fastnst import errors
 from fastnst.cli import main
-from fastnst.cli.main import app
+from fastnst.cli.main import RENAMED, app
 
 COMMANDS = [
     "benchmark",
@@ -931,3 +931,21 @@ def test_sheet_shows_the_photo_and_every_style(tmp_path, monkeypatch, capsys, on
     assert content.shape[0] == 10 + 2 * (30 + 34 + 10)
     np.testing.assert_array_equal(content[10:40, 60:100], content[84:114, 10:50])
     assert (content[84:114, 60:100] == 255).all()
+
+
+@pytest.mark.parametrize("flag", ["--temporal-weight", "--steadiness"])
+@pytest.mark.parametrize("value", [["-1"], []], ids=["apart", "joined"])
+def test_a_renamed_flag_keeps_its_old_name(flag, value, capsys):
+    words = [flag, *value] if value else [f"{flag}=-1"]
+
+    status = main(["train", "style.jpg", "--content", "photos", "-o", "a.safetensors", *words])
+
+    assert status == 2
+    assert "--temporal-weight is -1.0 but must be at least 0" in capsys.readouterr().err
+
+
+def test_old_names_of_flags_are_not_in_the_help(capsys):
+    for command in ("train", "evaluate"):
+        main([command, "--help"])
+
+    assert not [name for name in RENAMED if name in capsys.readouterr().out]

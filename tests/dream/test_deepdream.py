@@ -13,22 +13,9 @@ from torch import Tensor
 
 from fastnst.cli import main
 from fastnst.config import DreamConfig
-from fastnst.dream.deepdream import (
-    MARGIN,
-    Objective,
-    _likeness,
-    blur,
-    cuts,
-    deep_dream,
-    dream,
-    octave_sizes,
-    resample,
-    smooth,
-    tiled_gradient,
-    tiles,
-    toned,
-    zoom_in,
-)
+from fastnst.dream.deepdream import deep_dream, dream, octave_sizes, resample, toned, zoom_in
+from fastnst.dream.gradient import MARGIN, blur, cuts, smooth, tiled_gradient, tiles
+from fastnst.dream.objective import Objective, likeness
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
 from fastnst.image import read_picture, to_array
 from fastnst.vgg import VGGFeatures
@@ -200,7 +187,7 @@ def test_likeness_is_the_product_with_what_fits_best():
     features = torch.tensor([[1.0, 0.0], [0.0, 2.0]])  # places (1, 0) and (0, 2)
     guide = torch.tensor([[3.0, 0.0, 1.0], [0.0, 5.0, 1.0]])
 
-    assert float(_likeness(features, guide)) == (1 * 3 + 2 * 5) / 4
+    assert float(likeness(features, guide)) == (1 * 3 + 2 * 5) / 4
 
 
 def test_a_guide_makes_features_more_like_its_own():
@@ -301,9 +288,9 @@ def test_missing_weights_exit_3(command, tmp_path, monkeypatch):
 def test_exit_status_and_message(command, folder, options, status, message):
     (folder / "octave-2.png").touch()
 
-    found, out, err = command(*options)
+    done, out, err = command(*options)
 
-    assert (found, out) == (status, "")
+    assert (done, out) == (status, "")
     assert message in err
     assert sorted(os.listdir()) == ["octave-2.png", "photo.png"]
 
@@ -337,9 +324,9 @@ def test_zooming_in_enlarges_the_middle():
 def test_toned_pictures_have_the_mean_and_the_deviation_asked_for():
     deviation, mean = torch.tensor([0.1, 0.2, 0.05]).view(1, 3, 1, 1), torch.tensor([0.5, 0.4, 0.6]).view(1, 3, 1, 1)
 
-    found = torch.std_mean(toned(photo(40, 60), deviation, mean), (2, 3), keepdim=True)
+    statistics = torch.std_mean(toned(photo(40, 60), deviation, mean), (2, 3), keepdim=True)
 
-    torch.testing.assert_close(found, (deviation, mean), rtol=0.05, atol=0.01)  # a few pixels are cut off
+    torch.testing.assert_close(statistics, (deviation, mean), rtol=0.05, atol=0.01)  # a few pixels are cut off
 
 
 def test_transparency_stays(folder):
@@ -384,9 +371,9 @@ def test_command_prints_the_output_or_json(command):
     assert command("-o", "a.png", "--layers", "relu1_2:1,relu2_2:0.5") == (0, "a.png\n", "")
 
     status, out, _ = command("-o", "b.png", "--layers", "relu1_2", "--json")
-    found = json.loads(out)
-    assert (status, found["output"]) == (0, "b.png")
-    assert [[octave["size"], octave["steps"]] for octave in found["octaves"]] == [[[32, 43], 2], [[45, 60], 2]]
+    printed = json.loads(out)
+    assert (status, printed["output"]) == (0, "b.png")
+    assert [[octave["size"], octave["steps"]] for octave in printed["octaves"]] == [[[32, 43], 2], [[45, 60], 2]]
 
 
 def test_standard_input_to_standard_output(fastnst, folder):

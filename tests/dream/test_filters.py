@@ -9,7 +9,6 @@ from PIL import Image
 
 from fastnst.cli import main
 from fastnst.config import FeatureOptions, FilterOptions
-from fastnst.dream.deepdream import extract
 from fastnst.dream.filters import (
     STRONGEST,
     before_relu,
@@ -22,6 +21,7 @@ from fastnst.dream.filters import (
     start,
     vary,
 )
+from fastnst.dream.objective import extract
 from fastnst.errors import Interrupted, OutputError, UsageError
 from fastnst.image import Picture, read_picture, resize, to_array
 from fastnst.sheet import arrange
@@ -92,8 +92,8 @@ def test_patterns_excite_their_filters_more_and_more(layer):
     assert len(patterns) == 10
     values = []
     for pictures in (patterns[0], patterns[-1]):
-        found = extract(network, pictures, network.layers, torch.float32)[before_relu(layer)]
-        values.append(torch.stack([found[index, number].mean() for index, number in enumerate([0, 5, 9])]))
+        maps = extract(network, pictures, network.layers, torch.float32)[before_relu(layer)]
+        values.append(torch.stack([maps[index, number].mean() for index, number in enumerate([0, 5, 9])]))
     assert (values[1] > values[0]).all()
 
 
@@ -180,10 +180,10 @@ def test_exit_status_and_message(folder, capsys, arguments, status, message):
     (folder / "taken.png").touch()
     output = [] if "-o" in arguments else ["-o", "sheet.png"]
 
-    found = main(["visualize", *map(os.fspath, arguments), *output, "--device", "cpu"])
+    done = main(["visualize", *map(os.fspath, arguments), *output, "--device", "cpu"])
 
     out, err = capsys.readouterr()
-    assert (found, out) == (status, "")
+    assert (done, out) == (status, "")
     assert message in err
     assert os.listdir() == ["taken.png"]
 
@@ -234,7 +234,7 @@ def test_existing_sheet_is_replaced_only_if_told(folder):
     feature_sheet(features(filters="5", overwrite=True))
 
 
-def test_sheet_may_have_so_many_columns():
+def test_sheet_has_the_number_of_columns_asked_for():
     tile = ("tile", Picture(np.zeros((20, 30, 3), np.uint8)))
 
     assert arrange([tile] * 5, columns=2).size == size(3, 2, 20, 30)

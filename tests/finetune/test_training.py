@@ -19,14 +19,9 @@ from fastnst.cli import main
 from fastnst.config import FinetuneConfig, TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, ModelError, OutputError, UsageError
+from fastnst.finetune.classes import split
 from fastnst.finetune.classifier import load_classifier
-from fastnst.finetune.training import (
-    class_weights,
-    confusion_matrix,
-    finetune,
-    split,
-    weighted_cross_entropy,
-)
+from fastnst.finetune.training import class_weights, confusion_matrix, finetune, weighted_cross_entropy
 from fastnst.info import describe
 from fastnst.train.loop import train
 from fastnst.vgg import BUNDLED, VGGFeatures, layer_names
@@ -41,7 +36,7 @@ LAST = [f"features.{layer_names().index(f'conv{block}_{index}')}" for block in (
 
 
 def small_classes(folder: Path, **pictures: int) -> Path:
-    """A folder with so many small noisy pictures of each class, each class another color."""
+    """A folder with this number of small noisy pictures of each class, each class another color."""
     random = np.random.default_rng(0)
     for number, (name, count) in enumerate(pictures.items()):
         (folder / name).mkdir(parents=True)
@@ -79,24 +74,6 @@ def config(tmp_path):
     """A run that takes a second."""
     folder = small_classes(tmp_path / "pictures", red=6, green=4)
     return FinetuneConfig(folder, output=tmp_path / "w.safetensors", size=32, batch_size=4, precision="fp32", steps=3)
-
-
-def test_split_holds_out_the_rounded_share_of_each_class_and_leaves_two():
-    labels = [0] * 10 + [1] * 5 + [2] * 4
-
-    for share, counts in ((0.2, (2, 1, 1)), (0.5, (5, 3, 2)), (0.9, (8, 3, 2)), (0.01, (1, 1, 1))):
-        training, held_out = split(labels, share, seed=0)
-
-        assert tuple(np.bincount([labels[index] for index in held_out])) == counts
-        assert sorted(training + held_out) == list(range(19))
-
-
-def test_split_depends_on_the_seed_alone():
-    labels = [0, 1] * 10
-
-    assert split(labels, 0.2, seed=0) == split(labels, 0.2, seed=0)
-    assert split(labels, 0.2, seed=0)[1] == [3, 8, 12, 19]
-    assert len({tuple(split(labels, 0.2, seed)[1]) for seed in range(10)}) > 5
 
 
 def test_weights_let_a_small_class_count_as_much_as_a_large_one():
@@ -137,8 +114,8 @@ def test_last_layer_leaves_the_convolutions_alone_bit_by_bit(known):
     assert all(torch.equal(file[name], tensor) for name, tensor in source.items())
     image = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
     layers = ["relu1_2", "relu4_3", "pool5"]
-    found, expected = VGGFeatures(layers, known.path)(image), VGGFeatures(layers)(image)
-    assert all(torch.equal(found[layer], expected[layer]) for layer in layers)
+    own, expected = VGGFeatures(layers, known.path)(image), VGGFeatures(layers)(image)
+    assert all(torch.equal(own[layer], expected[layer]) for layer in layers)
 
 
 def test_kept_epoch_is_the_best_and_metrics_has_them_all(known):
@@ -185,9 +162,9 @@ def test_file_is_a_loss_network_to_train_with(known, tmp_path):
 
 
 def test_info_says_what_it_is_and_a_style_it_is_not(known):
-    found = describe(known.path)
+    description = describe(known.path)
 
-    assert (found["kind"], found["classes"], found["accuracy"]) == (
+    assert (description["kind"], description["classes"], description["accuracy"]) == (
         "loss network",
         ["animals", "buildings"],
         known.meta.accuracy,
@@ -200,14 +177,14 @@ def test_info_says_what_it_is_and_a_style_it_is_not(known):
     ("range", "moved"), [("blocks4-5", LAST), ("all", [f"features.{i}" for i in range(29)])], ids=["blocks", "all"]
 )
 def test_convolutions_of_the_range_move_and_no_others(config, range, moved):
-    found = finetune(replace(config, range=range))
+    finetuned = finetune(replace(config, range=range))
 
     source, file = load_file(BUNDLED), load_file(config.output)
     changed = {name for name in source if not torch.equal(source[name], file[name])}
     assert changed == {name for name in source if name.rpartition(".")[0] in moved and name in changed}
     assert {name for name in source if name.endswith("weight") and name.rpartition(".")[0] in moved} <= changed
-    assert [report.epoch for report in found.epochs] == [0, 1, 2]  # two steps an epoch, the last is cut short
-    assert found.meta.epoch > 0
+    assert [report.epoch for report in finetuned.epochs] == [0, 1, 2]  # two steps an epoch, the last is cut short
+    assert finetuned.meta.epoch > 0
     with safe_open(config.output, framework="pt") as written, safe_open(BUNDLED, framework="pt") as before:
         kept = ("input", "license", "authors", "model")
         assert {key: written.metadata()[key] for key in kept} == {key: before.metadata()[key] for key in kept}
@@ -233,11 +210,11 @@ def test_damaged_and_stray_pictures_are_left_out_with_a_warning(config, caplog):
     (config.folder / "linked").symlink_to(config.folder / "red")
     (config.folder / ".hidden").mkdir()
 
-    found = finetune(replace(config, range="last"))
+    finetuned = finetune(replace(config, range="last"))
 
-    assert found.meta.classes == ["green", "red"]
-    assert [a + b for a, b in zip(found.meta.training, found.meta.held_out, strict=True)] == [4, 7]
-    assert {path.name for path in found.unusable} == {"broken.png", "notes.txt"}
+    assert finetuned.meta.classes == ["green", "red"]
+    assert [a + b for a, b in zip(finetuned.meta.training, finetuned.meta.held_out, strict=True)] == [4, 7]
+    assert {path.name for path in finetuned.unusable} == {"broken.png", "notes.txt"}
     for text in ("broken.png", "notes.txt (not a picture)", "in no class and left out: 1 files", "linked is a link"):
         assert text in caplog.text
 
@@ -246,6 +223,14 @@ def test_class_that_loses_its_pictures_to_damage_is_an_error(config):
     (config.folder / "green" / "0.png").write_bytes((config.folder / "green" / "0.png").read_bytes()[:2000])
 
     with pytest.raises(InputError, match="at least 4 usable pictures, but green has 3"):
+        finetune(config)
+
+
+def test_pictures_that_all_turn_out_damaged_are_an_error(config):
+    for path in config.folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:2000])
+
+    with pytest.raises(InputError, match="at least 4 usable pictures, but green has 0, red has 0"):
         finetune(config)
 
 
@@ -286,7 +271,7 @@ def test_existing_output_is_kept_before_any_work(config):
 @pytest.mark.parametrize(
     "given", [{"held_out": 0}, {"held_out": 0.95}, {"size": 31}, {"epochs": 2}, {"learning_rate": 0}, {"steps": 0}]
 )
-def test_options_that_cannot_be_meant_are_wrong_usage(config, given):
+def test_invalid_options_are_wrong_usage(config, given):
     with pytest.raises(UsageError, match="--" + next(iter(given)).replace("_", "-")):
         replace(config, **given)
 
@@ -336,10 +321,10 @@ def test_run_told_to_end_early_returns_the_best_so_far(config):
         if title == "learning" and newest and newest.epoch == 2:
             signal.raise_signal(signal.SIGUSR1)
 
-    found = finetune(replace(config, range="last", steps=None), stop)
+    finetuned = finetune(replace(config, range="last", steps=None), stop)
 
-    assert len(found.epochs) == 2
-    assert load_classifier(config.output)[1] == found.meta
+    assert len(finetuned.epochs) == 2
+    assert load_classifier(config.output)[1] == finetuned.meta
 
 
 def test_time_limit_in_which_nothing_can_be_learned_is_wrong_usage(config):

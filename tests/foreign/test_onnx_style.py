@@ -140,8 +140,8 @@ def opened(tmp_path, content, **options):
 
 def original(net, image):
     with torch.inference_mode():
-        painted = in_255(net, torch.from_numpy(image)).clamp(0, 1).numpy()
-    return painted[..., : image.shape[2], : image.shape[3]]
+        stylized = in_255(net, torch.from_numpy(image)).clamp(0, 1).numpy()
+    return stylized[..., : image.shape[2], : image.shape[3]]
 
 
 @pytest.mark.parametrize("sides", [("H", "W"), (61, 83), (64, 96)], ids=["any size", "an odd size", "64x96"])
@@ -167,12 +167,12 @@ def test_a_style_of_another_project_paints_what_its_network_paints(net, tmp_path
         ("1 to 255", "255", "255"),
     ],
 )
-def test_values_are_guessed_from_what_is_painted(net, tmp_path, kind, takes, gives):
+def test_values_are_guessed_from_what_comes_out(net, tmp_path, kind, takes, gives):
     engine = opened(tmp_path, exported(net, kind))
 
-    found = engine.adapter.convention
+    convention = engine.adapter.convention
 
-    assert (found.takes, found.gives) == (takes, gives)
+    assert (convention.takes, convention.gives) == (takes, gives)
 
 
 def test_values_by_the_statistics_of_imagenet_are_guessed_and_undone(tmp_path):
@@ -213,9 +213,9 @@ def plain(factor, offset, *after):
 def test_networks_that_normalize_nothing_show_what_they_take(tmp_path, content, takes):
     engine = opened(tmp_path, content)
 
-    found = engine.adapter.convention
+    convention = engine.adapter.convention
 
-    assert (found.takes, found.gives) == ((takes, takes) if takes else ("255", "signed"))
+    assert (convention.takes, convention.gives) == ((takes, takes) if takes else ("255", "signed"))
 
 
 def test_all_that_is_guessed_can_be_told(net, tmp_path):
@@ -247,8 +247,8 @@ def test_a_network_that_makes_no_picture_is_refused_unless_its_values_are_told(t
     with pytest.raises(ModelError, match=r"makes no picture of a test picture.*--onnx-input and --onnx-output"):
         opened(tmp_path, flat)
 
-    painted = opened(tmp_path, flat, onnx_input="1", onnx_output="1")(photo(16, 16))
-    np.testing.assert_allclose(painted, 0.5, atol=1e-3)
+    stylized = opened(tmp_path, flat, onnx_input="1", onnx_output="1")(photo(16, 16))
+    np.testing.assert_allclose(stylized, 0.5, atol=1e-3)
 
 
 # release test 51
@@ -270,8 +270,8 @@ def test_a_style_of_another_project_runs_from_the_command_line_and_says_how(net,
     )
     assert "RGB 0..1 and gives 0..255; a picture is scaled to that size and back" in told
     assert capsys.readouterr().err == ""
-    with Image.open(tmp_path / "out.png") as painting:
-        assert max(painting.size) == 150
+    with Image.open(tmp_path / "out.png") as stylized:
+        assert max(stylized.size) == 150
 
 
 def test_a_sentence_is_said_once_for_a_style_not_for_each_picture(net, tmp_path, caplog):
@@ -318,12 +318,12 @@ def test_a_network_for_even_sizes_only_paints_odd_ones(tmp_path, beside):
 
     engine = opened(tmp_path, halved((beside,) if beside else ()))
 
-    painted = engine(image)
+    stylized = engine(image)
     assert engine.adapter.multiple == 2
-    assert painted.shape == image.shape
+    assert stylized.shape == image.shape
     means = image[..., :32, :46].reshape(1, 3, 16, 2, 23, 2).mean((3, 5)).repeat(2, 2).repeat(2, 3)
     expected = (means + image[..., :32, :46]) / 2 if beside else means
-    np.testing.assert_allclose(painted[..., :32, :46], expected, atol=1e-5)
+    np.testing.assert_allclose(stylized[..., :32, :46], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (64, 96), (130, 97), (200, 260)])
@@ -332,13 +332,13 @@ def test_a_network_of_one_size_paints_pictures_of_any_size(tmp_path, size, way):
     engine = opened(tmp_path, typed_identity([1, 3, 64, 96]), onnx_fixed=way)
     image = photo(*size)
 
-    painted = engine(image)
+    stylized = engine(image)
 
-    assert painted.shape == image.shape
+    assert stylized.shape == image.shape
     if way == "tile":
-        np.testing.assert_allclose(painted, image, atol=1e-5)
+        np.testing.assert_allclose(stylized, image, atol=1e-5)
     elif min(size) >= 64:
-        assert np.abs(painted - image).mean() < 0.05  # sharp edges are lost
+        assert np.abs(stylized - image).mean() < 0.05  # sharp edges are lost
 
 
 def typed_identity(shape):
@@ -353,17 +353,17 @@ def test_tiles_of_different_brightness_are_blended_without_seams():
     brightness = iter(np.linspace(0, 1, 100))
     flat = np.full((1, 3, 150, 64), 0.5, np.float32)
 
-    painted = tiled(lambda tile: np.full_like(tile, next(brightness)), flat, (64, 64))
+    stylized = tiled(lambda tile: np.full_like(tile, next(brightness)), flat, (64, 64))
 
-    steps = np.abs(np.diff(painted[0, 0, :, 0]))
-    between = np.ptp(painted)  # of the first and the last tile
+    steps = np.abs(np.diff(stylized[0, 0, :, 0]))
+    between = np.ptp(stylized)  # of the first and the last tile
     assert between > 0
     assert steps.max() < 0.05 * between
 
 
 def test_a_painting_is_more_plausible_than_what_wrong_values_make_of_it():
     image = photo(64, 96)
-    scores = [judge(painted, image) for painted in (image, image * 255, image / 255, 1 - image)]
+    scores = [judge(stylized, image) for stylized in (image, image * 255, image / 255, 1 - image)]
 
     assert [plausible for plausible, _ in scores] == [True, False, False, True]
     assert scores[0][1] == max(score for _, score in scores)
@@ -394,6 +394,6 @@ def test_the_checks_of_exported_styles_are_not_those_of_foreign_ones(onnx_style,
 
 def test_sizes_of_paintings_from_the_command_line_are_those_of_the_photos(net, tmp_path):
     photograph = Image.open(PHOTOS / "cat.jpg").resize((71, 53))
-    painted = opened(tmp_path, exported(net, "uint8", (64, 64)))(to_array(np.asarray(photograph)))
+    stylized = opened(tmp_path, exported(net, "uint8", (64, 64)))(to_array(np.asarray(photograph)))
 
-    assert painted.shape == (1, 3, 53, 71)
+    assert stylized.shape == (1, 3, 53, 71)

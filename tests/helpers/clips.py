@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastnst.video.animation import Frame
-from fastnst.video.clip import open_clip
+from fastnst.video.frames import Frame
+from fastnst.video.read import open_clip
 from helpers.material import PHOTOS
 
 av = pytest.importorskip("av", reason="PyAV reads and writes video")

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 IMAGE = ["N", 3, "H", "W"]
+KINDS = [np.float32, np.float16, np.float64, np.int64, np.int32, np.uint8, np.int8, np.bool_]
 
 
 def model(*nodes: onnx.NodeProto, weights: tuple[onnx.TensorProto, ...] = (), opset: int = 17) -> onnx.ModelProto:
@@ -31,3 +33,8 @@ def external(location: str) -> onnx.TensorProto:
 def save(path: Path, content: onnx.ModelProto | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     return path
+
+
+def some(kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    """Values of a type, negative ones included."""
+    return (np.random.default_rng(0).normal(size=shape) * 100).astype(kind)

@@ -27,6 +27,12 @@ def noise_tensor(size: int = 64, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
+def noise_file(path: Path, height: int = 20, width: int = 24) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(height, width)).save(path)
+    return path
+
+
 def save_plain(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (48, 40)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)

@@ -1,10 +1,16 @@
-"""Training runs that take a second."""
+"""Training runs that take a second, and what ends them before their time."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fastnst.train.loop import TrainConfig
+import pytest
+from safetensors.torch import load_file
+
+from fastnst.train.loop import StepReport, TrainConfig, train
 
 STEPS = 12
 
@@ -29,3 +35,62 @@ def arguments(config: TrainConfig) -> list[object]:
     for name in ("save_every", "preview_every"):
         given += ["--" + name.replace("_", "-"), getattr(config, name)]
     return [*given, "--style-layers", *config.style_layers, "--content-layers", *config.content_layers]
+
+
+class Crash(Exception):
+    """What a test raises in the middle of a run."""
+
+
+def weights(path: Path) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert weights(one) == weights(other)
+    assert losses(one) == losses(other)
+    assert [step for step, *_ in losses(one)] == list(range(STEPS))
+
+
+def crash_after(steps: int) -> Callable[[StepReport], None]:
+    def on_step(report: StepReport) -> None:
+        if report.step + 1 == steps:
+            raise Crash
+
+    return on_step
+
+
+def crash_in(config: TrainConfig, steps: int) -> None:
+    """Run so many steps and die without a chance to save."""
+    with pytest.raises(Crash):
+        train(config, crash_after(steps))
+
+
+DRIVER = """
+import os, signal, sys
+import torch
+from fastnst.cli import main
+import fastnst.train.loop as module
+
+torch.set_num_threads(1)
+run_training = module.train
+
+def train_until_killed(config, on_step):
+    def killer(report):
+        on_step(report)
+        if report.step + 1 == int(sys.argv[1]):
+            for _ in range(int(sys.argv[3])):
+                signal.raise_signal(int(sys.argv[2]))
+    return run_training(config, killer)
+
+module.train = train_until_killed
+sys.exit(main(sys.argv[4:]))
+"""
+
+
+def killed(config: TrainConfig, step: int, number: int, *more: object, times: int = 1) -> "subprocess.Popen[bytes]":
+    """The command line in a process of its own that sends itself a signal after so many steps."""
+    given = [step, int(number), times, *arguments(config), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [sys.executable, "-c", DRIVER, *map(str, given)], env=environment, capture_output=True, timeout=300, check=False
+    )

@@ -1,4 +1,4 @@
-"""Pictures painted in bands against the same pictures painted whole, in both engines."""
+"""Pictures stylized in bands against the same pictures stylized whole, in both engines."""
 
 import tracemalloc
 from pathlib import Path
@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-import fastnst.nets.bands as tiling
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.engine import OnnxEngine, TorchEngine, open_engine
 from fastnst.errors import ModelError, UsageError
 from fastnst.export import export
 from fastnst.image import to_array, to_pixels
-from fastnst.nets.bands import Moments, OverwrittenRows, PictureRows, StoredRows, Tiler, memory_needed
-from fastnst.nets.onnx_proto import OnnxGraph
+from fastnst.nets import bands
+from fastnst.nets.bands import Moments, Tiler, memory_needed
+from fastnst.nets.onnx_writer import OnnxGraph
 from fastnst.nets.spec import PRESETS, NetConfig, layers
-from fastnst.nets.torch_net import TransformerNet, deband
+from fastnst.nets.torch_net import TransformerNet
 
 from helpers.material import PHOTOS  # isort: skip
 
@@ -59,20 +59,20 @@ def difference(a: np.ndarray, b: np.ndarray) -> int:
 
 @pytest.mark.parametrize("kept", [None, np.float16, np.float32], ids=["computed again", "half", "single"])
 @pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
-def test_bands_paint_what_the_whole_paints(style, suffix, kept, monkeypatch):
-    monkeypatch.setattr(tiling._Pass, "_kept", lambda self, shape: kept)
+def test_bands_give_what_the_whole_gives(style, suffix, kept, monkeypatch):
+    monkeypatch.setattr(bands._Pass, "_kept", lambda self, shape: kept)
     engine = open_engine(style.with_suffix(suffix))
     for height, width in [(131, 94), (16, 16), (17, 90), (33, 250)]:
         rgb = photo(height, width)
         whole = to_pixels(engine(to_array(rgb)))
 
         for tile in (16, 48, 1000):
-            painted = engine.tiler.stylize(rgb, tile)
+            stylized = engine.tiler.stylize(rgb, tile)
 
-            assert painted.shape == rgb.shape
-            assert difference(painted, whole) <= 1
+            assert stylized.shape == rgb.shape
+            assert difference(stylized, whole) <= 1
             # Sums in another order, or rounding in every layer, but not another picture.
-            assert (painted != whole).mean() < (0.1 if kept is np.float16 else 0.01)
+            assert (stylized != whole).mean() < (0.1 if kept is np.float16 else 0.01)
 
 
 def test_statistics_that_are_known_give_the_same_in_one_pass(style):
@@ -84,7 +84,7 @@ def test_statistics_that_are_known_give_the_same_in_one_pass(style):
         return mean, variance
 
     whole = engine.tiler.stylize(rgb, 32, on_moments=learn)
-    streamed = tiling._Pass(engine.tiler, rgb, 32, None, None).stream(known)
+    streamed = bands._Pass(engine.tiler, rgb, 32, None, None).stream(known)
 
     assert list(known) == [layer.norm for layer in layers(engine.tiler.config) if layer.norm]
     assert difference(streamed, whole) <= 1
@@ -109,12 +109,12 @@ def test_bundled_styles_in_bands(preset, engine):
 
 def test_a_thumbnail_gives_similar_statistics(monkeypatch):
     style, rgb = open_engine(), photo(400, 600)
-    monkeypatch.setattr(tiling, "THUMBNAIL", 300)
+    monkeypatch.setattr(bands, "THUMBNAIL", 300)
     shares = []
 
-    painted = style.tiler.stylize(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
+    stylized = style.tiler.stylize(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
 
-    away = np.abs(painted - style.tiler.stylize(rgb, 128))
+    away = np.abs(stylized - style.tiler.stylize(rgb, 128))
     assert 0 < away.mean() < 12
     assert away.max() > 1
     assert shares[-1] == 1
@@ -138,8 +138,8 @@ def test_progress_comes_to_the_end(style):
 
 
 def test_memory_does_not_grow_with_the_height(monkeypatch):
-    """But for the picture, the painting and the lowest resolution."""
-    monkeypatch.setattr(tiling, "KEPT", 0)
+    """But for the picture, the stylized one and the lowest resolution."""
+    monkeypatch.setattr(bands, "KEPT", 0)
     style = open_engine("great-wave-tiny", "torch")
     rgb = photo(256, 128)
     peaks = []
@@ -152,15 +152,6 @@ def test_memory_does_not_grow_with_the_height(monkeypatch):
 
     lowest = 2 * 4 * 32 / 16  # bytes a pixel: two pictures of 32 channels, a sixteenth of the pixels
     assert (peaks[1] - peaks[0]) / (12 * rgb.size / 3) < lowest + 2 * 3
-
-
-def test_even_rows_are_those_of_the_network():
-    rgb = np.random.default_rng(0).integers(100, 110, (50, 40, 3), np.uint8)
-    rows = PictureRows(rgb, PRESETS["fast"])
-    expected = deband(torch.from_numpy(to_array(rgb)))[0].numpy() - 0.5
-
-    for a, b in [(0, 5), (5, 50), (0, 50), (49, 50)]:
-        np.testing.assert_allclose(rows.compute(a, b), expected[:, a:b], atol=1e-6)
 
 
 def test_moments_are_those_of_everything_at_once():
@@ -180,32 +171,6 @@ def test_a_constant_channel_has_no_negative_variance():
         moments.add(np.full((1, 5, 7), 0.1, np.float32))
 
     assert 0 <= moments.variance[0] < 1e-12
-
-
-def test_overwritten_rows_are_read_as_they_were():
-    values = np.arange(20, dtype=np.float32).reshape(1, 10, 2)
-    original = values.copy()
-    rows = OverwrittenRows(StoredRows(values))
-
-    for a in range(0, 10, 2):
-        np.testing.assert_array_equal(
-            rows.read(max(0, a - 1), min(10, a + 3)), original[:, max(0, a - 1) : min(10, a + 3)]
-        )
-        values[:, a : a + 2] = -1
-
-
-def test_rows_in_half_precision_are_what_was_written_however_large_they_become():
-    rows = StoredRows(np.empty((2, 9, 4), np.float16))
-    values = np.random.default_rng(0).normal([[[100.0]], [[-3.0]]], size=(2, 9, 4)).astype(np.float32)
-    values[:, 3:6] *= 1e6
-    values[:, 6:] *= 1e9
-
-    for a in (0, 3, 6):
-        rows.write(a, values[:, a : a + 3])
-        scale, shift = rows.scaled(np.ones(2), np.zeros(2))
-        read = rows.read(0, a + 3) * scale + shift
-        np.testing.assert_allclose(read, values[:, : a + 3], rtol=6e-4, atol=6e-8 * scale[0, 0, 0] + 2e-3)
-        assert read.dtype == np.float32
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 40), (31, 40), (30, 41), (31, 41)])

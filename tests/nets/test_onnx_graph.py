@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from fastnst.errors import UsageError
-from fastnst.nets.onnx_graph import border, build, convolve, kernel, read_weights, weight_shapes
-from fastnst.nets.onnx_proto import OnnxGraph
+from fastnst.nets.onnx_graph import NetworkGraph, build, read_weights, weight_shapes
 from fastnst.nets.spec import PRESETS, NetConfig, layers
 from fastnst.nets.torch_net import TransformerNet
 
@@ -146,9 +145,10 @@ def test_a_last_layer_that_a_network_does_not_allow_is_refused():
 def test_a_single_layer_is_a_graph_of_its_own():
     layer = next(layer for layer in layers(CONFIGS["paper"]) if layer.upsample)
     _, weights = network(CONFIGS["paper"])
-    graph = OnnxGraph()
+    net = NetworkGraph(CONFIGS["paper"], weights)
+    graph = net.graph
     x = graph.input("x", np.float32, ["N", layer.inputs, "H", "W"])
-    y = convolve(graph, layer, border(graph, layer, x, rows=False), kernel(graph, layer, weights))
+    y = net.convolve(layer, net.border(layer, x, rows=False), net.kernel(layer))
     graph.output(y, np.float32, ["N", layer.outputs, "H2", "W2"])
     rows = np.random.default_rng(0).random((1, layer.inputs, 9, 12), dtype=np.float32)
 

@@ -349,5 +349,5 @@ def test_the_command_takes_a_content_and_several_styles(fastnst, pictures, tmp_p
     done = fastnst("optimize", *given, "-o", "out.png", "--iterations", 2, "--scales", "32,48", "--blend", "1,2")
 
     assert (done.returncode, done.stdout) == (0, b"out.png\n"), done.stderr
-    assert b"painting iteration 6/6" in done.stderr
+    assert b"optimizing iteration 6/6" in done.stderr
     assert (tmp_path / "out.png").exists()

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.material import SMALL_RUN, small_material
 from helpers.runs import STEPS, Configure
 
-from fastnst.train.loop import TrainConfig
+from fastnst.train.loop import TrainConfig, train
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +39,10 @@ def configure(material: Path) -> Configure:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "run" / "style.safetensors"
+
+
+@pytest.fixture(scope="module")
+def finished(configure: Configure, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run that nothing disturbed wrote; every resumed run must end like it."""
+    torch.set_num_threads(1)
+    return train(configure(tmp_path_factory.mktemp("finished") / "style.safetensors"))

@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.clips import difference, make_animation, make_clip, panned, read, starts
-from helpers.material import PHOTOS, PROGRAMS, ROOT
+from helpers.material import PHOTOS, ROOT
 from PIL import Image
 
 from fastnst.cli import main
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, OutputError, UsageError
+from fastnst.folder import Job
 from fastnst.image import Picture
-from fastnst.stylize import Job, Stylizer
-from fastnst.video.animation import Frame, animation_writer
-from fastnst.video.paint import CutDetector, SmoothedStatistics, paint_clip, part_of, plan_clip
+from fastnst.stylize import Stylizer
+from fastnst.video.frames import ClipFormat, Frame
+from fastnst.video.stylize import part_of, plan_clip, stylize_clip
+from fastnst.video.write import open_writer
 
 av = pytest.importorskip("av", reason="PyAV reads and writes video")
 
@@ -38,7 +40,7 @@ def test_a_clip_is_painted_frame_by_frame(tmp_path):
     source = make_clip(tmp_path / "a.mp4", sound="aac")
     heard: list[tuple[int, int]] = []
 
-    painted = paint_clip(NEGATIVE, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, lambda *said: heard.append(said))
+    painted = stylize_clip(NEGATIVE, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, lambda *said: heard.append(said))
 
     assert (painted.path, painted.frames, painted.problem) == (tmp_path / "b.mp4", 8, None)
     assert heard == [(number, 8) for number in range(1, 9)]
@@ -56,7 +58,7 @@ def test_frames_are_painted_in_batches(tmp_path, batch_size):
         return images
 
     source = make_clip(tmp_path / "a.mp4")
-    paint_clip(Stylizer(paint), Job(source, tmp_path / "b.mp4"), OPTIONS, ClipOptions(batch_size=batch_size))
+    stylize_clip(Stylizer(paint), Job(source, tmp_path / "b.mp4"), OPTIONS, ClipOptions(batch_size=batch_size))
 
     assert sum(batches) == 8
     assert set(batches[:-1]) <= {batch_size}
@@ -70,7 +72,7 @@ def test_what_pictures_are_told_frames_are_told(tmp_path):
     where = {"mask": tmp_path / "m.png", "background": "photo", "feather": 0}
     options = StylizeOptions(max_size=48, strength=0.5, strength_mode="fade", **where)
 
-    paint_clip(NEGATIVE, Job(source, tmp_path / "b.mkv"), options, WHOLE)
+    stylize_clip(NEGATIVE, Job(source, tmp_path / "b.mkv"), options, WHOLE)
 
     for before, after in zip(read(source), read(tmp_path / "b.mkv"), strict=True):
         small = np.asarray(Image.fromarray(before.picture.rgb).resize((48, 32), Image.Resampling.LANCZOS))
@@ -86,7 +88,7 @@ def test_every_kind_of_clip_becomes_every_other(tmp_path, kinds):
     source = tmp_path / f"a{kinds[0]}"
     make_clip(source, rate=Fraction(10)) if kinds[0] == ".mp4" else make_animation(source, (100, 200, 300))
 
-    paint_clip(SAME, Job(source, tmp_path / f"b{kinds[1]}"), OPTIONS, WHOLE)
+    stylize_clip(SAME, Job(source, tmp_path / f"b{kinds[1]}"), OPTIONS, WHOLE)
 
     before, after = read(source), read(tmp_path / f"b{kinds[1]}")
     assert [frame.start for frame in after] == [frame.start for frame in before]
@@ -98,7 +100,7 @@ def test_every_kind_of_clip_becomes_every_other(tmp_path, kinds):
 def test_a_gif_of_a_fast_video_leaves_frames_out_instead_of_being_slow(tmp_path):
     source = make_clip(tmp_path / "a.mp4", frames=60, rate=Fraction(60))
 
-    paint_clip(SAME, Job(source, tmp_path / "b.gif"), OPTIONS, WHOLE)
+    stylize_clip(SAME, Job(source, tmp_path / "b.gif"), OPTIONS, WHOLE)
 
     frames = read(tmp_path / "b.gif")
     assert min(frame.length for frame in frames) >= Fraction(2, 100)
@@ -108,7 +110,7 @@ def test_a_gif_of_a_fast_video_leaves_frames_out_instead_of_being_slow(tmp_path)
 def test_only_the_frames_between_start_and_end_are_painted(tmp_path):
     source = make_clip(tmp_path / "a.mp4", frames=50, rate=Fraction(25), sound="aac")
 
-    painted = paint_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, ClipOptions(start=0.4, end=1.2))
+    painted = stylize_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, ClipOptions(start=0.4, end=1.2))
 
     assert painted.frames == 20
     with av.open(str(painted.path)) as container:
@@ -117,13 +119,26 @@ def test_only_the_frames_between_start_and_end_are_painted(tmp_path):
         assert float(sound.duration * sound.time_base) == pytest.approx(0.8, abs=0.05)
 
 
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from fastnst.config import ClipOptions, StylizeOptions
+from fastnst.folder import Job
+from fastnst.stylize import Stylizer
+from fastnst.video.stylize import stylize_clip
+
+stylize_clip(Stylizer(lambda images: images), Job(Path(sys.argv[1]), Path(sys.argv[2])), StylizeOptions(overwrite=True))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".png"])
 def test_memory_does_not_grow_with_the_length(tmp_path, suffix):
     peaks = []
     for count in (40, 160):
         frames = panned(320, 240, 40) * (count // 40)
         source = make_clip(tmp_path / f"{count}.mkv", frames=frames, rate=Fraction(25))
-        command = [sys.executable, PROGRAMS / "clip_memory.py", source, tmp_path / f"out{suffix}"]
+        command = [sys.executable, "-c", MEMORY, source, tmp_path / f"out{suffix}"]
         peaks.append(int(subprocess.run(command, capture_output=True, check=True, timeout=300).stdout))
 
     # 120 more frames of 320x240 in RGB are 28 MB.
@@ -140,11 +155,11 @@ def test_a_frame_of_another_size_is_fitted_in(tmp_path):
     sizes = iter([(48, 64), (96, 128), (48, 64)])
 
     class Odd(Stylizer):
-        def stylize_pictures(self, pictures, options=None):
+        def stylize_pictures(self, pictures, options=None, hooks=None):
             height, width = next(sizes)
             return [Picture(np.zeros((height, width, 3), np.uint8)) for _ in pictures]
 
-    paint_clip(Odd(lambda images: images), Job(tmp_path / "a.mkv", tmp_path / "b.mp4"), OPTIONS, WHOLE)
+    stylize_clip(Odd(lambda images: images), Job(tmp_path / "a.mkv", tmp_path / "b.mp4"), OPTIONS, WHOLE)
 
     assert {frame.picture.size for frame in read(tmp_path / "b.mp4")} == {(48, 64)}
 
@@ -190,7 +205,7 @@ def test_plans(tmp_path, monkeypatch):
         (["move.gif"], "b.gif", {"frames": "reject"}, "--frames reject refuses animations"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(tmp_path, monkeypatch, inputs, output, options, said):
+def test_invalid_inputs_and_outputs_are_usage_errors(tmp_path, monkeypatch, inputs, output, options, said):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "clip.mp4", frames=2)
     make_animation(tmp_path / "move.gif")
@@ -239,7 +254,7 @@ def test_progress_counts_frames_and_tells_the_time_left(tmp_path, capsys):
 def test_of_2000_frames_the_first_is_painted_unless_all_are_asked_for(tmp_path, suffix, capsys):
     source = tmp_path / f"a{suffix}"
     with source.open("wb") as file:
-        writer = animation_writer(file, suffix, 0, False, 80)
+        writer = open_writer(file, suffix, ClipFormat(), 80)
         for number in range(2000):
             pixels = np.full((32, 32, 3), (number % 256, 80, 200), np.uint8)
             writer.write(Frame(Picture(pixels), Fraction(number, 50), Fraction(1, 50)))
@@ -300,6 +315,27 @@ def test_a_clip_that_was_cut_off_is_painted_as_far_as_it_goes_with_exit_status_1
     assert said["failed"][0]["error"]
 
 
+DRIVER = """
+import os, signal, sys
+import fastnst.video.stylize as module
+from fastnst.cli.main import run
+
+frames, number = int(sys.argv[1]), int(sys.argv[2])
+original = module.stylize_clip
+
+def disturbed(stylizer, job, options, clip, on_frame):
+    def heard(done, total):
+        on_frame(done, total)
+        if done == frames:
+            os.kill(os.getpid(), number)
+    return original(stylizer, job, options, clip, heard)
+
+module.stylize_clip = disturbed
+sys.argv[1:] = sys.argv[3:]
+run()
+"""
+
+
 # release test 105
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
@@ -309,7 +345,7 @@ def test_interrupted_what_is_painted_is_a_clip_that_plays(tmp_path, number, stat
     arguments = ["stylize", source, "-o", target, "--style", STYLE, "-q"]
 
     done = subprocess.run(
-        list(map(str, [sys.executable, PROGRAMS / "kill_clip.py", 12, int(number), *arguments])),
+        list(map(str, [sys.executable, "-c", DRIVER, 12, int(number), *arguments])),
         capture_output=True,
         text=True,
         timeout=120,
@@ -331,7 +367,18 @@ def test_interrupted_in_python_it_is_interrupted(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted, match="stopped by SIGINT after 5 of about 30 frames"):
-        paint_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, stop)
+        stylize_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, stop)
+
+
+FULL = """
+import resource, signal, sys
+from fastnst.cli.main import run
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.argv[1:] = sys.argv[1:]
+run()
+"""
 
 
 # release test 105
@@ -341,7 +388,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, suffix):
     arguments = ["stylize", source, "-o", tmp_path / f"b{suffix}", "--style", STYLE, "-q", "--frames", "all"]
 
     done = subprocess.run(
-        list(map(str, [sys.executable, PROGRAMS / "full_disk.py", *arguments])),
+        list(map(str, [sys.executable, "-c", FULL, *arguments])),
         capture_output=True,
         text=True,
         timeout=120,
@@ -357,81 +404,7 @@ def test_an_error_of_the_style_ends_the_clip_and_leaves_nothing(tmp_path):
     source = make_clip(tmp_path / "a.mp4")
 
     with pytest.raises(Exception, match="not numbers"):
-        paint_clip(
+        stylize_clip(
             Stylizer(lambda images: images * np.float32(np.nan)), Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE
         )
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
-
-
-# Steadiness.
-
-
-def photo(name: str) -> np.ndarray:
-    with Image.open(PHOTOS / f"{name}.jpg") as picture:
-        return np.asarray(picture.convert("RGB").resize((160, 120)))
-
-
-def test_cuts_are_found_and_nothing_else(tmp_path):
-    noise = np.random.default_rng(0)
-    scenes = {name: panned_over(name) for name in ("owl", "castle", "cow", "lemur")}
-    frames = [frame for scene in scenes.values() for frame in scene]
-    noisy = [np.clip(frame + noise.normal(0, 6, frame.shape), 0, 255).astype(np.uint8) for frame in frames]
-
-    for clip in (frames, noisy):
-        detector = CutDetector()
-        assert [number for number, frame in enumerate(clip) if detector(frame)] == [10, 20, 30]
-
-
-def panned_over(name: str) -> list[np.ndarray]:
-    wide = np.asarray(Image.fromarray(photo(name)).resize((240, 120)))
-    return [wide[:, 8 * step : 8 * step + 160] for step in range(10)]
-
-
-def test_a_fade_and_a_still_are_no_cuts():
-    dark = [(photo("owl") * (1 - step / 20)).astype(np.uint8) for step in range(20)]
-    detector = CutDetector()
-
-    assert not any(detector(frame) for frame in [*dark, *[dark[-1]] * 5])
-
-
-def test_one_scene_after_the_other_is_a_cut_even_after_much_movement():
-    detector = CutDetector()
-    moving = [np.roll(photo("castle"), 12 * step, axis=1) for step in range(8)]
-
-    found = [detector(frame) for frame in [*moving, photo("owl")]]
-
-    assert found == [False] * 8 + [True]
-
-
-def test_statistics_are_an_exponential_average_for_each_layer():
-    smoothed = SmoothedStatistics(0.75)
-    one, two = np.array([4.0, 8.0]), np.array([8.0, 0.0])
-
-    assert [values.tolist() for values in smoothed(0, one, two)] == [[4, 8], [8, 0]]
-    assert [values.tolist() for values in smoothed(1, two, one)] == [[8, 0], [4, 8]]
-    assert [values.tolist() for values in smoothed(0, two, one)] == [[5, 6], [7, 2]]
-    smoothed.reset()
-    assert [values.tolist() for values in smoothed(0, two, one)] == [[8, 0], [4, 8]]
-
-
-def test_of_what_flickers_smoothing_leaves_the_variance_of_an_exponential_average():
-    generator, smoothed = np.random.default_rng(0), SmoothedStatistics(0.8)
-
-    means = np.array([smoothed(0, generator.normal(size=1), np.ones(1))[0][0] for _ in range(20_000)])
-
-    assert means[100:].var() == pytest.approx((1 - 0.8) / (1 + 0.8), rel=0.05)
-
-
-def test_without_smoothing_statistics_are_those_of_the_frame():
-    smoothed = SmoothedStatistics(0)
-    smoothed(0, np.ones(3), np.ones(3))
-
-    mean, variance = smoothed(0, np.zeros(3), np.full(3, 2.0))
-
-    assert (mean.tolist(), variance.tolist()) == ([0] * 3, [2] * 3)
-
-
-@pytest.mark.parametrize("smooth", [-0.1, 1, float("nan")])
-def test_smoothing_outside_its_range_is_a_usage_error(smooth):
-    with pytest.raises(UsageError, match="--smooth is"):
-        SmoothedStatistics(smooth)

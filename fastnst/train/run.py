@@ -1,0 +1,196 @@
+"""What changes from step to step: the network and its optimizer; and the step itself."""
+
+import hashlib
+import logging
+import math
+from collections import deque
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastnst.checkpoint import load_checkpoint
+from fastnst.config import TrainConfig
+from fastnst.device import autocast, pick_precision
+from fastnst.errors import UnavailableError, UsageError
+from fastnst.image import read_style, scale_longer
+from fastnst.losses import LossTerms, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.nets.spec import PRESETS
+from fastnst.nets.torch_net import TransformerNet
+from fastnst.temporal import Jolt
+from fastnst.train.memory import Memory, OutOfMemory
+from fastnst.train.ranks import Ranks
+
+log = logging.getLogger(__name__)
+
+CAUTION = 0.25  # times the learning rate each time the run goes back: three of them cover rates up to 64 times too high
+RECENT = 20  # steps whose mean losses the checkpoint's header holds
+
+
+class NotFinite(Exception):
+    """A step that would spoil the weights: its losses and more, ready for diverged.json."""
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        super().__init__(f"the loss or its gradient is not finite, or vanished, at step {details['step']}")
+        self.details = details
+
+
+class Part(NamedTuple):
+    """Photographs of a batch that are computed at once."""
+
+    pixels: Tensor  # uint8 (n, size, size, 3)
+    position: int  # of the first, in the run
+    share: float  # of the batch
+    target: dict[str, Tensor] | None = None  # content features, if known
+
+
+class Batch(NamedTuple):
+    """A batch in its parts; the energies of its content features over all parts and ranks, if there are several."""
+
+    parts: list[Part]
+    energies: Tensor | None = None
+
+
+class TrainingRun:
+    """The network, its optimizer and everything else that changes from step to step; the same on all ranks."""
+
+    def __init__(self, config: TrainConfig, device: torch.device, ranks: Ranks | None = None) -> None:
+        self.config, self.device, self.ranks = config, device, ranks or Ranks()
+        self.memory = Memory(device, self.ranks, min(config.micro_batch or config.batch_size, config.batch_size))
+        torch.manual_seed(config.seed)
+        self.net = _open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
+        self.dtype = pick_precision(config.precision, device)
+        self.loss = self._open_loss()
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, fused=device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.recent: deque[LossValues] = deque(maxlen=RECENT)
+        self.rollbacks = 0
+
+    def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> LossValues:
+        """One optimizer step on this rank's uint8 (N, size, size, 3) crops; its losses, means over all ranks.
+
+        Raises NotFinite before the weights are spoiled, UnavailableError if not even one crop fits into memory.
+        """
+
+        def forward_backward(batch: Batch) -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            losses = torch.zeros(5 if self.config.temporal_weight else 4, device=self.device)
+            for part in batch.parts:  # a single one, unless memory ran out
+                content = self._content(part.pixels)  # (n, 3, size, size) 0..1
+                with autocast(self.device, self.dtype):
+                    stylized = self.stylize(content)  # (n, 3, size, size) 0..1
+                    terms: LossTerms = self.loss(stylized, part.target or content, batch.energies)
+                    flicker = [self._flicker(part, content, stylized)] if self.config.temporal_weight else []
+                    grid = self.loss.grid(stylized)
+                objective = sum(flicker, terms.total + grid) * part.share
+                self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
+                losses += torch.stack([*terms, terms.total, *flicker]).detach() * part.share
+            return losses
+
+        split = partial(self._split, step, torch.from_numpy(pixels))
+        losses = self.memory.retry(forward_backward, split, self.config.size)
+        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        self.ranks.average([*gradients, losses])
+        values = LossValues(*losses.tolist())
+        self._check_finite(step, values, gradients)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.recent.append(values)
+        return values
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step: constant, or falling like a cosine to a twentieth; less after going back."""
+        config = self.config
+        rate = config.learning_rate * CAUTION**self.rollbacks
+        if config.schedule == "constant":
+            return rate
+        return rate * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
+
+    def _split(self, step: int, pixels: Tensor, micro_batch: int) -> Batch:
+        """The batch in parts; if it is but a part of something, with what the loss has to know of the whole."""
+        position = (step * self.ranks.count + self.ranks.rank) * self.config.batch_size
+        parts = []
+        for piece in torch.split(pixels, micro_batch):
+            parts.append(Part(piece, position, len(piece) / len(pixels)))
+            position += len(piece)
+        if len(parts) == 1 and self.ranks.count == 1:
+            return Batch(parts)
+
+        def measured() -> tuple[list[dict[str, Tensor]], Tensor]:
+            with autocast(self.device, self.dtype):
+                targets = [self.loss.targets(self._content(part.pixels)) for part in parts]
+            shares = [self.loss.energies(target) * part.share for part, target in zip(parts, targets, strict=True)]
+            return targets, torch.stack(shares).sum(0)
+
+        targets, energies = self.memory.within(measured)
+        self.ranks.average([energies])
+        return Batch([part._replace(target=target) for part, target in zip(parts, targets, strict=True)], energies)
+
+    def _content(self, pixels: Tensor) -> Tensor:
+        """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
+        return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+    def _flicker(self, part: Part, content: Tensor, stylized: Tensor) -> Tensor:
+        """The weighted penalty for a part that is stylized otherwise after a small movement of the camera: scalar."""
+        height, width = content.shape[-2:]
+        jolt = Jolt.draw(self.config.seed, range(part.position, part.position + len(content)), (height, width))
+        again = self.stylize(jolt.content(content))
+        return self.config.temporal_weight * self.loss.scaled(jolt.distance(again, stylized))
+
+    def _check_finite(self, step: int, losses: LossValues, gradients: list[Tensor]) -> None:
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        values = {name: value for name, value in losses._asdict().items() if value is not None}
+        # The scaler skips such a step and lowers its scale; below 1 that is no cure.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        # A gradient of exactly zero is the end too: every pixel is stuck beyond black or white.
+        if all(map(math.isfinite, values.values())) and ((math.isfinite(norm) and norm > 0) or overflow):
+            return
+        raise NotFinite(
+            {
+                "step": step,
+                **{name: repr(value) for name, value in values.items()},
+                "gradient_norm": repr(norm),
+                "lr": self.learning_rate(step),
+                "first_position": step * self.config.batch_size * self.ranks.count,
+            }
+        )
+
+    def _open_loss(self) -> PerceptualLoss:
+        """The loss of the style image, which is made smaller while it does not fit into memory."""
+        config = self.config
+        weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
+        layers = config.content_layers, config.style_layers
+        features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling)
+        style = read_style(config.style, config.style_size)
+        self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
+        while True:
+            try:
+                return self.memory.within(
+                    partial(open_loss, [style], weights, self.device, config.loss, *layers, vgg=features)
+                )
+            except OutOfMemory:
+                before, size = max(style.size), max(style.size) * 3 // 4
+            if size < 32:
+                raise UnavailableError(
+                    f"the loss network does not fit into the memory of {self.device}; free some, or use another device"
+                )
+            style = scale_longer(style, size)
+            if self.ranks.first:
+                log.warning("the style does not fit into memory at %d pixels and is scaled to %d", before, size)
+
+
+def _open_net(config: TrainConfig) -> TransformerNet:
+    net = TransformerNet(PRESETS[config.preset])
+    if config.init is not None:
+        trained, meta = load_checkpoint(config.init)
+        if trained.config != net.config:
+            raise UsageError(
+                f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"
+            )
+        net.load_state_dict(trained.state_dict())
+    return net

@@ -1,0 +1,285 @@
+"""Clips read frame by frame, in constant memory: video by PyAV, animated GIF, PNG and WebP by Pillow.
+
+A clip is told by its first bytes, never by its name, and FFmpeg is given an open file and one container format: so no
+playlist, script or address that a file or its name might hold is ever followed.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from fastnst.errors import FastnstError, InputError
+from fastnst.files import printable
+from fastnst.image import Limits, Picture, Pixels, check_size, open_animation, open_regular, read_frame
+from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
+
+# The container formats that are read, by FFmpeg's name, and what their files begin with.
+_CONTAINERS: dict[str, tuple[tuple[int, bytes], ...]] = {
+    "mov": ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip")),  # MP4 and QuickTime
+    "matroska": ((0, b"\x1a\x45\xdf\xa3"),),  # and WebM
+    "avi": ((8, b"AVI "),),
+}
+_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # pictures in an MP4 container
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
+_TOLERANCE = 0.5  # seconds that a whole file may end before it says
+_STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
+
+
+def is_video(data: bytes) -> str | None:
+    """FFmpeg's name of the container format that begins with these 16 bytes, or None."""
+    if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS:
+        return None
+    for name, marks in _CONTAINERS.items():
+        if any(data[at : at + len(mark)] == mark for at, mark in marks):
+            return name
+    return None
+
+
+class VideoReader:
+    """A video, its frames upright and in sRGB, with its sound; iterating gives both in the order of the file, once.
+
+    Once everything is read, `problem` says what was missing or damaged, if anything.
+    """
+
+    def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
+        import av
+
+        self.name = printable(path)
+        self.problem: str | None = None
+        self.start, self.end = start, end
+        with ExitStack() as stack:
+            file = stack.enter_context(open_regular(path))
+            # The file is open already and may lead to no other.
+            options = {"protocol_whitelist": "none", "format_whitelist": f"{container},mp4,webm"}
+            try:
+                self.container = stack.enter_context(
+                    av.open(file, format=container, container_options=options, metadata_errors="replace")
+                )
+            except (av.FFmpegError, OSError, ValueError) as error:
+                raise self._damaged(error) from error
+            self.stream = self._find_pictures()
+            rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+            self.times = Timeline(self.stream.time_base, rate, Fraction(self.container.start_time or 0, 1_000_000))
+            sounds = tuple(self.container.streams.audio)
+            self.format = ClipFormat(rate=rate, time_base=self.times.time_base, sounds=sounds)
+            self.length = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
+            if self.length is not None and start >= self.length:
+                raise InputError(f"{self.name} is {float(self.length):.2f} s long; --start must be less")
+            self.closing = stack.pop_all()
+
+    def _find_pictures(self) -> Any:
+        if not self.container.streams.video:
+            raise InputError(f"{self.name} has no pictures, only {_kinds(self.container)}; give a video")
+        stream = self.container.streams.video[0]
+        stream.thread_type = "AUTO"
+        if stream.codec_context is None:
+            raise InputError(f"{self.name} is in a format that cannot be decoded; convert it to H.264 first")
+        if stream.width and stream.height:
+            check_size(stream.height, stream.width, self.name, Limits())
+        return stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.close()
+
+    @property
+    def frames(self) -> int:
+        """The number of frames by the length, since not every file has them counted."""
+        if self.length is None:
+            return int(self.stream.frames) or 1
+        last = min(self.length, self.end) if self.end is not None else self.length
+        whole = not self.start and self.end is None and self.stream.frames
+        return int(self.stream.frames) if whole else max(1, round((last - self.start) * self.times.rate))
+
+    def __iter__(self) -> Iterator[Frame | Sound]:
+        if self.start:
+            self.container.seek(int((self.start + self.times.origin) * 1_000_000))  # to the key frame before
+        shown = False
+        for item in self._timed():
+            part = self._asked_for(item, first=not shown) if isinstance(item, Frame) else item
+            if part is not None:
+                shown = shown or isinstance(part, Frame)
+                yield part
+        if not shown:
+            where = " between --start and --end" if self.start or self.end is not None else ""
+            because = f": {self.problem}" if self.problem else ""
+            raise InputError(f"{self.name} has no frame that can be decoded{where}{because}")
+
+    def _asked_for(self, frame: Frame, first: bool) -> Frame | None:
+        """The part of a frame that is within the times asked for, which begin at zero."""
+        hidden = self.start - frame.start
+        if 2 * hidden > frame.length:
+            return None  # less than half of one before the start is no frame
+        if first and self.start and hidden < 0:
+            frame = replace(frame, start=self.start, length=frame.end - self.start)
+        return frame.within(self.start, self.end)
+
+    def _timed(self) -> Iterator[Frame | Sound]:
+        """Frames up to the end asked for, each shown until the next one; and sound in between."""
+        held: Frame | None = None  # until the next one says how long it is shown
+        for item in self._decoded():
+            if isinstance(item, Sound):
+                yield item
+                continue
+            start = self.times.start(item.pts, item.time_base)
+            if held is not None and start <= held.start:
+                continue  # twice the same moment
+            if held is not None:
+                yield replace(held, length=start - held.start)
+            if self.end is not None and start >= self.end:
+                return
+            pixels, aspect = _upright(item, self.stream.codec_context.sample_aspect_ratio)
+            held = Frame(Picture(pixels), start, self.times.length(item.duration), aspect)
+        if held is not None:
+            yield held
+
+    def _decoded(self) -> Iterator[Any]:
+        """Decoded frames of PyAV, and sound within the times asked for, in the order of the file."""
+        import av
+
+        seen = Fraction(0)  # how far the file goes
+        for packet in self._packets():
+            if packet.pts is not None:
+                start, length = self._span(packet)
+                seen = max(seen, start + length)
+            if packet.stream is not self.stream:
+                if packet.pts is not None and self._is_heard(*self._span(packet)):
+                    yield Sound(packet, self.times.origin + self.start)
+                continue
+            try:
+                yield from packet.decode()
+            except av.EOFError:
+                break
+            except (av.FFmpegError, ValueError) as error:
+                self._blame(error)
+        self._check_length(seen)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets up to where the file is damaged."""
+        import av
+
+        try:
+            yield from self.container.demux([self.stream, *self.format.sounds])
+        except (av.FFmpegError, ValueError) as error:
+            self._blame(error)
+
+    def _span(self, packet: Any) -> tuple[Fraction, Fraction]:
+        """Start and length of a packet, seconds."""
+        unit: Fraction = packet.time_base
+        return packet.pts * unit - self.times.origin, (packet.duration or 0) * unit
+
+    def _is_heard(self, start: Fraction, length: Fraction) -> bool:
+        if self.start and start < self.start:  # without a start, encoders put some silence before the beginning
+            return False
+        return self.end is None or start + length / 2 < self.end
+
+    def _check_length(self, seen: Fraction) -> None:
+        missing = 0 if self.length is None else float(self.length - seen)
+        if missing > _TOLERANCE and (self.end is None or self.end > seen):
+            self.problem = f"{self.name} was cut off: {missing:.1f} of {float(self.length or 0):.1f} s are missing"
+
+    def _blame(self, error: Exception) -> None:
+        self.problem = self.problem or f"{self.name} is damaged ({reason(error)}); what could be read is painted"
+
+    def _damaged(self, error: Exception) -> FastnstError:
+        return InputError(f"{self.name} is damaged and cannot be opened ({reason(error)}); save it again")
+
+
+def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
+    """A decoded frame in sRGB as it is to be shown, and the width of its pixels over their height."""
+    matrix = _MATRICES.get(int(frame.colorspace), BT709 if frame.height >= 720 else BT601)
+    full = int(frame.color_range) == FULL or frame.format.name.startswith(("yuvj", "rgb", "gbr", "bgr"))
+    rgb = frame.reformat(
+        format="rgb24",
+        src_colorspace=matrix,
+        dst_colorspace=BT709,
+        src_color_range=FULL if full else LIMITED,
+        dst_color_range=FULL,
+        interpolation=SCALING,
+    )
+    pixels: Pixels = rgb.to_ndarray()
+    aspect = aspect if aspect and aspect > 0 else Fraction(1)
+    turn = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if turn is None:
+        return pixels, aspect
+    a, b, _, c, d, *_ = np.frombuffer(bytes(turn), dtype=np.int32).tolist()
+    if abs(c) > abs(a):  # rows are shown as columns
+        pixels, aspect, a, d = pixels.transpose(1, 0, 2), 1 / aspect, c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]), aspect
+
+
+class AnimationReader:
+    """An animated GIF, PNG or WebP, read like a VideoReader; another picture is one frame."""
+
+    def __init__(self, path: Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
+        self.name = printable(path)
+        self.problem: str | None = None
+        self.start, self.end = start, end
+        with ExitStack() as stack:
+            self.image = open_animation(stack.enter_context(open_regular(path)), self.name)
+            self.frames = getattr(self.image, "n_frames", 1)
+            loop = self.image.info.get("loop")
+            # PNG and WebP count how often it is played, GIF how often it is repeated, if it is at all.
+            loop = None if loop == 1 and self.image.format != "GIF" else loop
+            self.format = ClipFormat(loop=loop, transparent=True)
+            self.closing = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        at = Fraction(0)
+        shown = False
+        first = 1 if self.image.info.get("default_image") and self.frames > 1 else 0  # what old programs show of a PNG
+        for number in range(first, self.frames):
+            try:
+                picture, milliseconds = read_frame(self.image, number, self.name)
+            except InputError as error:
+                if not shown:
+                    raise
+                self.problem = f"{error}; {number - first} of {self.frames - first} frames could be read"
+                return
+            frame = Frame(picture, at, Fraction(milliseconds).limit_denominator(1000) / 1000 or _STILL)
+            if (part := frame.within(self.start, self.end)) is not None:
+                yield part
+                shown = True
+            at = frame.end
+            if self.end is not None and at >= self.end:
+                break
+        if not shown:
+            raise InputError(f"{self.name} is {float(at):.2f} s long and has no frame between --start and --end")
+
+
+Reader = VideoReader | AnimationReader
+
+
+def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
+    """Open a video or an animation (a picture is one frame), to be read between two times in seconds.
+
+    Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
+    a video without PyAV.
+    """
+    with open_regular(path) as file:
+        container = is_video(file.read(16))
+    times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
+    return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg says of a failure, in one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(text.splitlines()[0]).rstrip(".")
+
+
+def _kinds(container: Any) -> str:
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"

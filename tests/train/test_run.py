@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers.material import PHOTOS
+from helpers.runs import STEPS, metrics, weights
+from PIL import Image
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fastnst.checkpoint import load_checkpoint, load_state
+from fastnst.engine import open_engine
+from fastnst.errors import UsageError
+from fastnst.evaluate import measure_temporal, read_photo
+from fastnst.losses import DEFAULT_WEIGHTS
+from fastnst.train.loop import train
+from fastnst.train.run import TrainingRun
+
+
+def test_learning_rate_falls_like_a_cosine_to_a_twentieth(finished):
+    rates = [line["lr"] for line in metrics(finished)]
+
+    assert rates[0] == 1e-3
+    assert rates[STEPS // 2] == pytest.approx(1e-3 * (1 + 0.05) / 2)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] > 0.05e-3
+
+
+def test_constant_schedule_keeps_the_learning_rate(configure, output):
+    train(configure(output, steps=3, schedule="constant"))
+
+    assert [line["lr"] for line in metrics(output)] == [1e-3] * 3
+
+
+def test_loss_weights_given_are_the_ones_used_and_kept(configure, output):
+    train(configure(output, steps=1, loss="paper", content_weight=2, tv_weight=0))
+
+    assert load_checkpoint(output)[1].weights == {**vars(DEFAULT_WEIGHTS["paper"]), "content": 2, "tv": 0}
+    assert metrics(output)[0]["tv"] == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_float32_weights(configure, finished, output, precision):
+    train(configure(output, precision=precision, steps=4))
+
+    state = load_state(configure(output).state_path).tensors
+    assert {tensor.dtype for name, tensor in state.items() if name.startswith("net.")} == {torch.float32}
+    ours, exact = metrics(output)[0]["total"], metrics(finished)[0]["total"]
+    assert ours == pytest.approx(exact, rel=0.02)  # bfloat16 keeps eight bits
+    assert ours != exact
+    assert weights(output) != weights(finished)
+
+
+def test_init_starts_from_the_weights_of_another_checkpoint(configure, finished, output):
+    train(configure(output, steps=1, learning_rate=1e-12, init=finished))
+
+    started, trained = load_file(output), load_file(finished)
+    for name in trained:
+        torch.testing.assert_close(started[name], trained[name], rtol=0, atol=1e-9)
+
+
+def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
+    with pytest.raises(UsageError, match="tiny network, not base; use --preset tiny") as caught:
+        train(configure(output, preset="base", init=finished))
+
+    assert caught.value.exit_status == 2
+
+
+# release test 91
+def test_float16_overflow_skips_a_step_and_goes_on(configure, output):
+    run = TrainingRun(configure(output, precision="fp16"), torch.device("cpu"))
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, backoff_factor=2.0**-50)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    before = [parameter.detach().clone() for parameter in run.net.parameters()]
+
+    run.step(0, pixels)
+    assert all(torch.equal(*pair) for pair in zip(before, run.net.parameters(), strict=True))
+    assert run.scaler.get_scale() == 2.0**10
+    run.step(1, pixels)
+    assert not any(torch.equal(*pair) for pair in zip(before, run.net.parameters(), strict=True))
+
+
+def test_without_temporal_weight_nothing_says_so(finished):
+    assert all("temporal" not in line for line in metrics(finished))
+
+
+def test_temporal_weight_is_logged_beside_the_losses_and_trains(configure, output):
+    train(configure(output, temporal_weight=20, steps=30, size=48, learning_rate=3e-3))
+
+    lines = metrics(output)
+    assert all(line["total"] == pytest.approx(line["content"] + line["style"] + line["tv"]) for line in lines)
+    assert all(np.isfinite(line["temporal"]) and line["temporal"] > 0 for line in lines)
+    assert "loss/temporal" in EventAccumulator(str(output.with_suffix(""))).Reload().Tags()["scalars"]
+
+
+def test_steady_style_paints_a_pan_more_steadily_than_one_trained_alike(configure, finished, output, tmp_path):
+    options = {"steps": 60, "size": 48, "init": finished, "learning_rate": 3e-3}
+    photos = {"owl": read_photo(PHOTOS / "owl.jpg", 64)}
+
+    plain = train(configure(tmp_path / "plain.safetensors", **options))
+    steady = train(configure(output, temporal_weight=100, **options))
+
+    before, after = (measure_temporal(open_engine(style), photos)[0].ratio for style in (plain, steady))
+    assert after < before
+
+
+def test_painting_larger_than_pictures_may_be_is_scaled_down_and_says_so(configure, output, tmp_path, caplog):
+    large = tmp_path / "large.png"
+    Image.new("L", (17_000, 400), 128).save(large)
+
+    train(replace(configure(output, steps=1), style=large))
+
+    assert "large.png has 17000x400 pixels and is scaled down to 768" in caplog.text
+    assert output.exists()
