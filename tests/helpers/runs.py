@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from fastnst.train.loop import StepReport, TrainConfig, train
+from helpers.material import PROGRAMS
 
 STEPS = 12
 
@@ -65,32 +66,14 @@ def crash_in(config: TrainConfig, steps: int) -> None:
         train(config, crash_after(steps))
 
 
-DRIVER = """
-import os, signal, sys
-import torch
-from fastnst.cli import main
-import fastnst.train.loop as module
-
-torch.set_num_threads(1)
-run_training = module.train
-
-def train_until_killed(config, on_step):
-    def killer(report):
-        on_step(report)
-        if report.step + 1 == int(sys.argv[1]):
-            for _ in range(int(sys.argv[3])):
-                signal.raise_signal(int(sys.argv[2]))
-    return run_training(config, killer)
-
-module.train = train_until_killed
-sys.exit(main(sys.argv[4:]))
-"""
-
-
 def killed(config: TrainConfig, step: int, number: int, *more: object, times: int = 1) -> "subprocess.Popen[bytes]":
     """The command line in a process of its own that sends itself a signal after so many steps."""
     given = [step, int(number), times, *arguments(config), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [sys.executable, "-c", DRIVER, *map(str, given)], env=environment, capture_output=True, timeout=300, check=False
+        [sys.executable, PROGRAMS / "kill_training.py", *map(str, given)],
+        env=environment,
+        capture_output=True,
+        timeout=300,
+        check=False,
     )

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.material import PROGRAMS
 
 from fastnst.train.loop import TrainConfig
 from fastnst.train.run import TrainingRun
@@ -43,38 +44,9 @@ def test_micro_batches_are_jolted_like_the_batch(configure, output, micro_batch)
     assert float((parts - whole).norm() / whole.norm()) < 2e-3
 
 
-STARVED = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-import torch
-from fastnst.device import keep_freed_memory
-from fastnst.errors import UnavailableError
-from fastnst.config import TrainConfig
-from fastnst.train.run import TrainingRun
-
-torch.set_num_threads(1)
-size, batch, spare = map(int, sys.argv[4:])
-config = TrainConfig(Path(sys.argv[1]), content=Path(sys.argv[2]), output=Path(sys.argv[3]), preset="tiny", size=size,
-    batch_size=batch, precision="fp32", device="cpu")
-run = TrainingRun(config, torch.device("cpu"))
-keep_freed_memory(False)  # the limit is on addresses, of which kept memory holds many
-small = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-run.step(0, small)  # all that is loaded on first use
-pages = int(Path("/proc/self/statm").read_text().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (spare << 20),) * 2)
-try:
-    losses = run.step(1, np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8))
-except UnavailableError as error:
-    print(error)
-else:
-    print(run.memory.micro_batch, losses.content, losses.style, losses.tv, losses.total)
-"""
-
-
 def starved(config: TrainConfig, *numbers: int) -> str:
     """What a step says when only so many MiB are left: starved(config, size, batch size, MiB)."""
-    given = [sys.executable, "-c", STARVED, config.style, config.content, config.output, *numbers]
+    given = [sys.executable, PROGRAMS / "starve_step.py", config.style, config.content, config.output, *numbers]
     # A thread's own arena takes 64 MiB of addresses, now or later.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(list(map(str, given)), env=environment, capture_output=True, timeout=300, check=False)

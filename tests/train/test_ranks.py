@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from helpers.material import PROGRAMS
 from helpers.runs import arguments, losses
 
 from fastnst.checkpoint import load_checkpoint, load_state
@@ -18,28 +19,6 @@ from fastnst.train.ranks import Ranks
 STEPS = 10
 STARTED_BY_TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "::1", "MASTER_PORT": "1"}
 
-# The command line, but after so many steps something happens to the second rank.
-DRIVER = """
-import os, signal, sys
-import torch
-import fastnst.train.loop as module
-from fastnst.cli import main
-
-torch.set_num_threads(1)
-run_training = module.train
-
-def disturbed(config, on_step):
-    def disturb(report):
-        on_step(report)
-        if report.step + 1 == int(sys.argv[1]) and os.environ["RANK"] == "1":
-            if sys.argv[2] == "raise":
-                raise RuntimeError("something is wrong with this machine")
-            signal.raise_signal(int(sys.argv[2]))
-    return run_training(config, disturb)
-
-module.train = disturbed
-sys.exit(main(sys.argv[3:]))
-"""
 
 Ended = list["subprocess.CompletedProcess[str]"]
 
@@ -51,7 +30,7 @@ def two_ranks() -> Callable[..., Ended]:
 
 
 def run_two(config: TrainConfig, *more: object, after: int = 0, what: object = 0) -> Ended:
-    command = [sys.executable, "-c", DRIVER, after, what, *arguments(config), *more]
+    command = [sys.executable, PROGRAMS / "disturb_rank.py", after, what, *arguments(config), *more]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -149,11 +128,10 @@ def test_signal_to_one_rank_stops_both_at_the_same_step_and_the_run_goes_on(
 
 # release test 98
 @pytest.mark.parametrize("what", ["raise", int(signal.SIGKILL)])
-def test_when_one_rank_dies_all_end_and_the_checkpoint_stays(configure, output, tmp_path, what):
-    (tmp_path / "driver.py").write_text(DRIVER)
+def test_when_one_rank_dies_all_end_and_the_checkpoint_stays(configure, output, what):
     config = configure(output, steps=100_000)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    command += [tmp_path / "driver.py", 6, what, *arguments(config)]
+    command += [PROGRAMS / "disturb_rank.py", 6, what, *arguments(config)]
 
     ended = subprocess.run(
         list(map(str, command)),

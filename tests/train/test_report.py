@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.material import SMALL_RUN, small_material
+from helpers.material import PROGRAMS, SMALL_RUN, small_material
 from helpers.pages import Page
 
 from fastnst.checkpoint import load_checkpoint
@@ -112,27 +112,15 @@ def test_report_that_cannot_be_written_is_a_warning(config, tmp_path, caplog):
     assert "no report was written" in caplog.text
 
 
-INTERRUPTED = """
-import signal, sys
-import fastnst.train.loop as module
-from fastnst.cli import main
-
-run_training = module.train
-
-def interrupted(config, on_step):
-    return run_training(config, lambda report: (on_step(report), signal.raise_signal(signal.SIGINT)))
-
-module.train = interrupted
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_interrupted_run_leaves_a_report_too(config, tmp_path):
     given = ["train", config.style, "--content", config.content, "-o", "a.safetensors", "--preset", "tiny"]
     given += ["--size", "32", "--batch-size", "1", "--style-size", "64", "--steps", "9", "--device", "cpu"]
 
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *map(os.fspath, given)], cwd=tmp_path, capture_output=True, check=False
+        [sys.executable, PROGRAMS / "interrupt_training.py", *map(os.fspath, given)],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
     )
 
     assert done.returncode == 130

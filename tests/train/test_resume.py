@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.material import PROGRAMS
 from helpers.photos import save_noise
 from helpers.runs import (
     STEPS,
@@ -252,47 +253,11 @@ def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(con
     assert_same_run(output, finished)
 
 
-KILLED_IN_SAVE = """
-import os, random, signal, sys
-from pathlib import Path
-import torch
-from fastnst.checkpoint import CheckpointMeta, TrainState, save_checkpoint, save_state
-from fastnst.nets.spec import NetConfig
-from fastnst.nets.torch_net import TransformerNet
-
-folder, last = Path(sys.argv[1]), int(sys.argv[2])
-calls = 0
-
-def deadly(call):
-    def counted(*arguments, **options):
-        global calls
-        if calls == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        calls += 1
-        return call(*arguments, **options)
-    return counted
-
-torch.manual_seed(0)
-net = TransformerNet(NetConfig(channels=(4, 4, 4), blocks=1))
-
-def save(step):
-    state = TrainState({"moment": torch.full((1000,), float(step))}, {"step": step, "config": {}})
-    save_state(folder / "a.state.safetensors", state)
-    save_checkpoint(folder / "a.safetensors", net, CheckpointMeta("custom", net.config.to_json(), {}, steps=step))
-
-save(1)
-for name in ("open", "write", "fsync", "close", "link", "unlink", "replace", "chmod", "fdopen"):
-    setattr(os, name, deadly(getattr(os, name)))
-save(2)
-print(calls)
-"""
-
-
 # release test 84
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):
     def save_until(call: int, folder: Path) -> "subprocess.CompletedProcess[bytes]":
         folder.mkdir()
-        command = [sys.executable, "-c", KILLED_IN_SAVE, folder, str(call)]
+        command = [sys.executable, PROGRAMS / "die_in_save.py", folder, str(call)]
         return subprocess.run(command, capture_output=True, timeout=300, check=False)
 
     calls = int(save_until(-1, tmp_path / "whole").stdout)
