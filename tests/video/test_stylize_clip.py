@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.clips import difference, make_animation, make_clip, panned, read, starts
-from helpers.material import PHOTOS, ROOT
+from helpers.material import PHOTOS, PROGRAMS, ROOT
 from PIL import Image
 
 from fastnst.cli import main
@@ -119,26 +119,13 @@ def test_only_the_frames_between_start_and_end_are_painted(tmp_path):
         assert float(sound.duration * sound.time_base) == pytest.approx(0.8, abs=0.05)
 
 
-MEMORY = """
-import resource, sys
-from pathlib import Path
-from fastnst.config import ClipOptions, StylizeOptions
-from fastnst.folder import Job
-from fastnst.stylize import Stylizer
-from fastnst.video.stylize import stylize_clip
-
-stylize_clip(Stylizer(lambda images: images), Job(Path(sys.argv[1]), Path(sys.argv[2])), StylizeOptions(overwrite=True))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-"""
-
-
 @pytest.mark.parametrize("suffix", [".mkv", ".png"])
 def test_memory_does_not_grow_with_the_length(tmp_path, suffix):
     peaks = []
     for count in (40, 160):
         frames = panned(320, 240, 40) * (count // 40)
         source = make_clip(tmp_path / f"{count}.mkv", frames=frames, rate=Fraction(25))
-        command = [sys.executable, "-c", MEMORY, source, tmp_path / f"out{suffix}"]
+        command = [sys.executable, PROGRAMS / "clip_memory.py", source, tmp_path / f"out{suffix}"]
         peaks.append(int(subprocess.run(command, capture_output=True, check=True, timeout=300).stdout))
 
     # 120 more frames of 320x240 in RGB are 28 MB.
@@ -315,27 +302,6 @@ def test_a_clip_that_was_cut_off_is_painted_as_far_as_it_goes_with_exit_status_1
     assert said["failed"][0]["error"]
 
 
-DRIVER = """
-import os, signal, sys
-import fastnst.video.stylize as module
-from fastnst.cli.main import run
-
-frames, number = int(sys.argv[1]), int(sys.argv[2])
-original = module.stylize_clip
-
-def disturbed(stylizer, job, options, clip, on_frame):
-    def heard(done, total):
-        on_frame(done, total)
-        if done == frames:
-            os.kill(os.getpid(), number)
-    return original(stylizer, job, options, clip, heard)
-
-module.stylize_clip = disturbed
-sys.argv[1:] = sys.argv[3:]
-run()
-"""
-
-
 # release test 105
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
@@ -345,7 +311,7 @@ def test_interrupted_what_is_painted_is_a_clip_that_plays(tmp_path, number, stat
     arguments = ["stylize", source, "-o", target, "--style", STYLE, "-q"]
 
     done = subprocess.run(
-        list(map(str, [sys.executable, "-c", DRIVER, 12, int(number), *arguments])),
+        list(map(str, [sys.executable, PROGRAMS / "kill_clip.py", 12, int(number), *arguments])),
         capture_output=True,
         text=True,
         timeout=120,
@@ -370,17 +336,6 @@ def test_interrupted_in_python_it_is_interrupted(tmp_path):
         stylize_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, stop)
 
 
-FULL = """
-import resource, signal, sys
-from fastnst.cli.main import run
-
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-sys.argv[1:] = sys.argv[1:]
-run()
-"""
-
-
 # release test 105
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", ".webp"])
 def test_a_full_disk_leaves_nothing_behind(tmp_path, suffix):
@@ -388,7 +343,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, suffix):
     arguments = ["stylize", source, "-o", tmp_path / f"b{suffix}", "--style", STYLE, "-q", "--frames", "all"]
 
     done = subprocess.run(
-        list(map(str, [sys.executable, "-c", FULL, *arguments])),
+        list(map(str, [sys.executable, PROGRAMS / "full_disk.py", *arguments])),
         capture_output=True,
         text=True,
         timeout=120,
