@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from helpers.material import PROGRAMS
+from helpers.photos import noise
 from PIL import Image, ImageCms, PngImagePlugin
 
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
@@ -28,10 +29,6 @@ from fastnst.image import (
 )
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF"]
-
-
-def noise(height=20, width=24, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def encoded(image, format="PNG", **options):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photos import noise, noise_file
 from PIL import Image
 
 from fastnst import errors
@@ -41,16 +42,6 @@ COMMANDS = [
 # The head of a PNG of 1x50,000,000 pixels.
 HEADER = b"IHDR" + struct.pack(">IIBBBBB", 1, 50_000_000, 8, 2, 0, 0, 0)
 TALL = b"\x89PNG\r\n\x1a\n\0\0\0\r" + HEADER + struct.pack(">I", zlib.crc32(HEADER)) + b"\0\0\0\0IDAT\x35\xaf\x06\x1e"
-
-
-def noise(height=20, width=24, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def photo(path, height=20, width=24, **options):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise(height, width)).save(path, **options)
-    return path
 
 
 def snapshot(folder):
@@ -223,7 +214,7 @@ def test_help_and_version_load_neither_torch_nor_onnxruntime(line):
 
 
 def test_painting_with_an_onnx_style_does_not_load_torch(tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     line = f"main(['stylize', 'a.png', '-o', 'b.png', '--style', {str(onnx_style)!r}])"
     script = f"import sys\nfrom fastnst.cli import main\nassert {line} == 0\nassert 'torch' not in sys.modules"
 
@@ -258,8 +249,8 @@ def test_unusable_picture_is_exit_status_4_and_one_sentence(data, refused, tmp_p
 
 # release test 13
 def test_smallest_picture_is_painted_and_a_smaller_one_refused_with_the_smallest_size(painted, tmp_path):
-    photo(tmp_path / "a.png", 16, 16)
-    photo(tmp_path / "small.png", 15, 16)
+    noise_file(tmp_path / "a.png", 16, 16)
+    noise_file(tmp_path / "small.png", 15, 16)
 
     assert painted("a.png", "-o", "b.png") == (0, "b.png\n", "")
     status, out, err = painted("small.png", "-o", "c.png")
@@ -270,7 +261,7 @@ def test_smallest_picture_is_painted_and_a_smaller_one_refused_with_the_smallest
 # release test 5
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
 def test_cut_picture_is_exit_status_4_and_one_sentence_from_a_process(suffix, fastnst, tmp_path, onnx_style):
-    whole = Path(photo(tmp_path / f"a.{suffix}")).read_bytes()
+    whole = Path(noise_file(tmp_path / f"a.{suffix}")).read_bytes()
     (tmp_path / f"a.{suffix}").write_bytes(whole[: len(whole) // 2])
 
     done = fastnst("stylize", f"a.{suffix}", "-o", "b.png", "--style", onnx_style)
@@ -281,7 +272,7 @@ def test_cut_picture_is_exit_status_4_and_one_sentence_from_a_process(suffix, fa
 
 # release test 5
 def test_allow_truncated_paints_what_is_left_and_warns(painted, tmp_path):
-    whole = Path(photo(tmp_path / "a.jpg", 64, 64)).read_bytes()
+    whole = Path(noise_file(tmp_path / "a.jpg", 64, 64)).read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 3 // 4])
 
     status, out, err = painted("a.jpg", "-o", "b.png", "--allow-truncated")
@@ -292,7 +283,7 @@ def test_allow_truncated_paints_what_is_left_and_warns(painted, tmp_path):
 
 # release test 3
 def test_jpeg_named_png_is_painted(painted, tmp_path):
-    photo(tmp_path / "a.png", format="JPEG")
+    noise_file(tmp_path / "a.png", format="JPEG")
 
     assert painted("a.png", "-o", "b.png") == (0, "b.png\n", "")
 
@@ -311,7 +302,7 @@ def test_animation_is_refused_with_frames_reject(refused, tmp_path, onnx_style):
 def test_photo_from_a_phone_comes_out_upright_without_orientation(painted, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    photo(tmp_path / "a.jpg", 20, 30, exif=exif.tobytes())
+    noise_file(tmp_path / "a.jpg", 20, 30, exif=exif.tobytes())
 
     assert painted("a.jpg", "-o", "b.jpg")[0] == 0
     with Image.open(tmp_path / "b.jpg") as image:
@@ -325,7 +316,7 @@ def test_where_a_photo_was_taken_is_not_in_the_painting(suffix, painted, tmp_pat
     exif = Image.Exif()
     exif[0x0112] = 8
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 12.0)
-    photo(tmp_path / f"a.{suffix}", 20, 30, exif=exif.tobytes())
+    noise_file(tmp_path / f"a.{suffix}", 20, 30, exif=exif.tobytes())
     with Image.open(tmp_path / f"a.{suffix}") as image:
         assert image.getexif().get_ifd(0x8825)
 
@@ -338,7 +329,7 @@ def test_where_a_photo_was_taken_is_not_in_the_painting(suffix, painted, tmp_pat
 
 # release test 17
 def test_damaged_exif_is_not_mentioned(fastnst, tmp_path, onnx_style):
-    photo(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    noise_file(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
 
     done = fastnst("stylize", "a.jpg", "-o", "b.png", "--style", onnx_style)
 
@@ -369,7 +360,7 @@ def test_jpeg_is_flattened_on_white(painted, tmp_path):
 # release test 21
 @pytest.mark.parametrize("size", [(17, 1023), (481, 640), (31, 37)])
 def test_output_has_the_size_of_the_input(size, painted, tmp_path):
-    photo(tmp_path / "a.png", *size)
+    noise_file(tmp_path / "a.png", *size)
 
     assert painted("a.png", "-o", "b.png")[0] == 0
     with Image.open(tmp_path / "b.png") as written:
@@ -377,7 +368,7 @@ def test_output_has_the_size_of_the_input(size, painted, tmp_path):
 
 
 def test_max_size_scales_the_longer_side(painted, tmp_path):
-    photo(tmp_path / "a.jpg", 60, 90)
+    noise_file(tmp_path / "a.jpg", 60, 90)
 
     assert painted("a.jpg", "-o", "b.png", "--max-size", "45")[0] == 0
     with Image.open(tmp_path / "b.png") as written:
@@ -385,7 +376,7 @@ def test_max_size_scales_the_longer_side(painted, tmp_path):
 
 
 def test_strength_zero_writes_the_photo(painted, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     assert painted("a.png", "-o", "b.png", "--strength", "0")[0] == 0
     with Image.open(tmp_path / "b.png") as written:
@@ -394,7 +385,7 @@ def test_strength_zero_writes_the_photo(painted, tmp_path):
 
 def test_second_style_is_painted_outside_the_mask(tmp_path, monkeypatch, capsys, onnx_style):
     monkeypatch.chdir(tmp_path)
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     mask = np.zeros((20, 24), np.uint8)
     mask[:10] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -415,7 +406,7 @@ def test_second_style_is_painted_outside_the_mask(tmp_path, monkeypatch, capsys,
 
 def test_styles_are_mixed_by_their_shares(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     two = ["--style", "great-wave", "--style", "cafe-terrace"]
 
     for name, *options in (
@@ -434,7 +425,7 @@ def test_styles_are_mixed_by_their_shares(tmp_path, monkeypatch, capsys):
 
 
 def test_several_styles_need_a_mask_or_shares(refused, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     two = ["--style", "great-wave", "--style", "cafe-terrace"]
 
     assert "--mix 0.5,0.5" in refused(2, "stylize", "a.png", "-o", "b.png", *two)
@@ -443,7 +434,7 @@ def test_several_styles_need_a_mask_or_shares(refused, tmp_path):
 
 
 def test_a_picture_in_bands_is_the_same_and_shows_how_far_it_is(painted, tmp_path):
-    photo(tmp_path / "a.png", 150, 140)
+    noise_file(tmp_path / "a.png", 150, 140)
 
     assert painted("a.png", "-o", "whole.png")[0] == 0
     status, out, err = painted("a.png", "-o", "bands.png", "--tile", "64")
@@ -455,7 +446,7 @@ def test_a_picture_in_bands_is_the_same_and_shows_how_far_it_is(painted, tmp_pat
 
 
 def test_strokes_and_strength_keep_the_size(painted, tmp_path):
-    photo(tmp_path / "a.png", 61, 97)
+    noise_file(tmp_path / "a.png", 61, 97)
 
     assert painted("a.png", "-o", "b.png", "--stroke", "2", "--strength", "0.5") == (0, "b.png\n", "")
     assert painted("a.png", "-o", "c.png", "--stroke", "0.5", "--strength-mode", "fade") == (0, "c.png\n", "")
@@ -465,7 +456,7 @@ def test_strokes_and_strength_keep_the_size(painted, tmp_path):
 
 
 def test_strokes_too_large_for_the_picture_are_exit_status_4(refused, tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     assert "choose a smaller --stroke" in refused(
         4, "stylize", "a.png", "-o", "b.png", "--stroke", "3", "--style", onnx_style
@@ -498,7 +489,7 @@ def test_what_is_no_ordinary_file_is_exit_status_4(name, refused, tmp_path, onnx
     ],
 )
 def test_odd_names_are_painted_and_safely_printed(name, shown, painted, tmp_path):
-    photo(tmp_path / os.fsdecode(name))
+    noise_file(tmp_path / os.fsdecode(name))
 
     assert painted(os.path.join(".", os.fsdecode(name)), "-o", "out") == (0, f"out/{shown}\n", "")
     assert os.listdir(os.fsencode(tmp_path / "out")) == [name]
@@ -516,8 +507,8 @@ def test_odd_names_are_safely_printed_in_errors(name, refused, tmp_path, onnx_st
 
 # release test 28
 def test_existing_output_is_refused_before_the_style_is_opened(refused, tmp_path):
-    photo(tmp_path / "a.png")
-    photo(tmp_path / "b.png")
+    noise_file(tmp_path / "a.png")
+    noise_file(tmp_path / "b.png")
 
     assert "--overwrite" in refused(5, "stylize", "a.png", "-o", "b.png", "--style", "missing.onnx")
     assert "--overwrite" in refused(5, "sheet", "a.png", "-o", "b.png", "--style", "missing.onnx")
@@ -525,7 +516,7 @@ def test_existing_output_is_refused_before_the_style_is_opened(refused, tmp_path
 
 # release test 28
 def test_existing_output_is_replaced_with_overwrite(painted, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"old")
 
     assert painted("a.png", "-o", "b.png", "--overwrite")[0] == 0
@@ -533,13 +524,13 @@ def test_existing_output_is_replaced_with_overwrite(painted, tmp_path):
 
 
 def test_refused_style_leaves_no_new_folder(refused, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     assert "missing.onnx" in refused(4, "stylize", "a.png", "-o", "new/er/b.png", "--style", "missing.onnx")
 
 
 def test_pickled_style_is_refused_with_what_to_give_instead(refused, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     assert "give a .safetensors or .onnx file" in refused(4, "stylize", "a.png", "-o", "b.png", "--style", "style.pth")
 
@@ -547,7 +538,7 @@ def test_pickled_style_is_refused_with_what_to_give_instead(refused, tmp_path):
 @pytest.fixture
 def three_bad_of_ten(tmp_path):
     for index in range(10):
-        photo(tmp_path / "in" / f"{index}.png")
+        noise_file(tmp_path / "in" / f"{index}.png")
     for index in (2, 5, 7):
         (tmp_path / "in" / f"{index}.png").write_bytes(b"damaged")
 
@@ -583,8 +574,8 @@ def test_fail_fast_stops_at_the_first_bad_picture(three_bad_of_ten, painted):
 
 
 def test_skip_existing_paints_only_the_rest(painted, tmp_path):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/b.png")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/b.png")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.png").write_bytes(b"kept")
 
@@ -595,8 +586,8 @@ def test_skip_existing_paints_only_the_rest(painted, tmp_path):
 
 # release test 41
 def test_pictures_that_differ_by_suffix_collide_in_one_format(refused, tmp_path):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/a.jpg")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/a.jpg")
 
     assert "both become out/a.webp" in refused(
         2, "stylize", "in", "-o", "out", "--format", "webp", "--style", "missing.onnx"
@@ -605,8 +596,8 @@ def test_pictures_that_differ_by_suffix_collide_in_one_format(refused, tmp_path)
 
 # release test 41
 def test_names_that_climb_stay_inside_the_output_folder(painted, tmp_path):
-    photo(tmp_path / "x/y/a.png")
-    photo(tmp_path / "b.png")
+    noise_file(tmp_path / "x/y/a.png")
+    noise_file(tmp_path / "b.png")
     (tmp_path / "x/link").symlink_to(tmp_path)
 
     status, out, _ = painted("x/y/../../b.png", "x/../x", "x/y/../y/*.png", "-o", "x/out")
@@ -617,8 +608,8 @@ def test_names_that_climb_stay_inside_the_output_folder(painted, tmp_path):
 
 # release test 41
 def test_collision_is_exit_status_2_before_work(refused, tmp_path):
-    photo(tmp_path / "x/a.png")
-    photo(tmp_path / "y/a.png")
+    noise_file(tmp_path / "x/a.png")
+    noise_file(tmp_path / "y/a.png")
 
     assert "both become out/a.png" in refused(
         2, "stylize", "x/a.png", "y/a.png", "-o", "out", "--style", "missing.onnx"
@@ -628,7 +619,7 @@ def test_collision_is_exit_status_2_before_work(refused, tmp_path):
 # release test 30
 @pytest.mark.parametrize("arguments", [["-", "-o", "-"], ["-o=-", "-"], ["--output", "-", "--", "-"]])
 def test_picture_goes_through_pipes(arguments, fastnst, tmp_path, onnx_style):
-    data = Path(photo(tmp_path / "a.png")).read_bytes()
+    data = Path(noise_file(tmp_path / "a.png")).read_bytes()
 
     done = fastnst("stylize", "--style", onnx_style, *arguments, stdin=data)
 
@@ -640,7 +631,7 @@ def test_picture_goes_through_pipes(arguments, fastnst, tmp_path, onnx_style):
 
 # release test 31
 def test_picture_is_not_written_to_a_terminal(tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     terminal, end = os.openpty()
     os.set_blocking(terminal, False)
 
@@ -661,8 +652,8 @@ def test_picture_is_not_written_to_a_terminal(tmp_path, onnx_style):
 
 
 def test_bar_on_a_terminal_leaves_results_on_stdout(tmp_path, onnx_style):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/b.png")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/b.png")
     terminal, end = os.openpty()
 
     done = subprocess.run(
@@ -682,7 +673,7 @@ def test_bar_on_a_terminal_leaves_results_on_stdout(tmp_path, onnx_style):
 # release test 32
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_reader_that_leaves_early_is_exit_status_1_without_a_word(unbuffered, tmp_path, onnx_style):
-    photo(tmp_path / "a.png", 256, 256)
+    noise_file(tmp_path / "a.png", 256, 256)
     process = subprocess.Popen(
         [sys.executable, "-m", "fastnst", "stylize", "a.png", "-o", "-", "--style", onnx_style],
         stdout=subprocess.PIPE,
@@ -701,7 +692,7 @@ def test_reader_that_leaves_early_is_exit_status_1_without_a_word(unbuffered, tm
 # release test 32
 @pytest.mark.parametrize("arguments", [["stylize", "a.png", "-o", "-", "--style"], ["info"]])
 def test_full_standard_output_is_exit_status_5_and_one_sentence(arguments, tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
@@ -717,7 +708,7 @@ def test_full_standard_output_is_exit_status_5_and_one_sentence(arguments, tmp_p
 
 
 def test_closed_standard_streams_are_no_reason_to_fail(tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     done = subprocess.run(
         ["sh", "-c", '"$0" -m fastnst stylize a.png -o b.png --style "$1" <&- >&- 2>&-', sys.executable, onnx_style],
@@ -731,7 +722,7 @@ def test_closed_standard_streams_are_no_reason_to_fail(tmp_path, onnx_style):
 
 # release test 33
 def test_missing_folders_of_the_output_are_made(painted, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     assert painted("a.png", "-o", "new/er/b.png") == (0, "new/er/b.png\n", "")
 
@@ -739,7 +730,7 @@ def test_missing_folders_of_the_output_are_made(painted, tmp_path):
 # release test 33
 @pytest.mark.parametrize("output", ["a.png/b.png", "a.png/deep/er", "x" * 300 + ".png"])
 def test_output_that_cannot_be_is_exit_status_5(output, refused, tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     refused(5, "stylize", "a.png", "-o", output, "--style", onnx_style)
 
@@ -747,7 +738,7 @@ def test_output_that_cannot_be_is_exit_status_5(output, refused, tmp_path, onnx_
 # release test 33
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
 def test_read_only_folder_is_exit_status_5(refused, tmp_path, onnx_style):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     (tmp_path / "out").mkdir(mode=0o555)
 
     refused(5, "stylize", "a.png", "-o", "out/b.png", "--style", onnx_style)
@@ -755,7 +746,7 @@ def test_read_only_folder_is_exit_status_5(refused, tmp_path, onnx_style):
 
 # release test 33
 def test_full_disk_is_exit_status_5_and_leaves_no_part_of_a_file(tmp_path, onnx_style):
-    photo(tmp_path / "a.png", 64, 64)
+    noise_file(tmp_path / "a.png", 64, 64)
     (tmp_path / "b.png").write_bytes(b"old")
     before = snapshot(tmp_path)
 
@@ -774,7 +765,7 @@ def test_full_disk_is_exit_status_5_and_leaves_no_part_of_a_file(tmp_path, onnx_
 # release test 34
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_folder_run_keeps_whole_files_and_can_be_finished(number, status, painted, tmp_path, onnx_style):
-    photo(tmp_path / "in/00.png", 200, 200)
+    noise_file(tmp_path / "in/00.png", 200, 200)
     for index in range(1, 40):
         os.link(tmp_path / "in/00.png", tmp_path / f"in/{index:02}.png")
     process = subprocess.Popen(
@@ -801,7 +792,7 @@ def test_interrupted_folder_run_keeps_whole_files_and_can_be_finished(number, st
 # release test 35
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
 def test_device_that_is_not_there_is_exit_status_3_with_a_remedy(engine, fastnst, tmp_path, onnx_style, checkpoint):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
     style = onnx_style if engine == "onnx" else checkpoint
 
     done = fastnst("stylize", "a.png", "-o", "b.png", "--style", style, "--device", "cuda")
@@ -814,7 +805,7 @@ def test_device_that_is_not_there_is_exit_status_3_with_a_remedy(engine, fastnst
 
 # release test 36
 def test_chosen_device_is_said_once_with_verbose(painted, tmp_path):
-    photo(tmp_path / "a.png")
+    noise_file(tmp_path / "a.png")
 
     status, _, err = painted("a.png", "-o", "b.png", "--device", "auto", "-v")
 
@@ -825,7 +816,7 @@ def test_chosen_device_is_said_once_with_verbose(painted, tmp_path):
 # release test 37
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_same_command_twice_writes_the_same_bytes(suffix, painted, tmp_path):
-    photo(tmp_path / "a.png", 65, 97)
+    noise_file(tmp_path / "a.png", 65, 97)
 
     for name in ("b", "c"):
         assert painted("a.png", "-o", f"{name}.{suffix}", "--seed", "7")[0] == 0
@@ -835,8 +826,8 @@ def test_same_command_twice_writes_the_same_bytes(suffix, painted, tmp_path):
 
 # release test 38
 def test_progress_elsewhere_than_on_a_terminal_is_plain_lines_on_stderr(painted, tmp_path):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/b.png")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/b.png")
 
     status, out, err = painted("in", "-o", "out")
 
@@ -871,8 +862,8 @@ def on_terminal(*arguments, cwd, columns=80, **environment):
 # release test 38
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp_path, onnx_style):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/b.png")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/b.png")
 
     painting = on_terminal("stylize", "in", "-o", "out", "--style", onnx_style, cwd=tmp_path, **environment)
     help_text = on_terminal("styles", "--help", cwd=tmp_path, **environment)
@@ -888,7 +879,7 @@ def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp
 def test_narrow_terminal_cuts_nothing_off(tmp_path, onnx_style):
     names = [f"out/a-name-far-longer-than-forty-columns-{index}.png" for index in range(2)]
     for name in names:
-        photo(tmp_path / "in" / Path(name).name)
+        noise_file(tmp_path / "in" / Path(name).name)
 
     painting = on_terminal("stylize", "in", "-o", "out", "--style", onnx_style, cwd=tmp_path, columns=40)
     help_text = on_terminal("stylize", "--help", cwd=tmp_path, columns=40, NO_COLOR="1")
@@ -904,8 +895,8 @@ def test_narrow_terminal_cuts_nothing_off(tmp_path, onnx_style):
 
 
 def test_quiet_says_nothing(painted, tmp_path):
-    photo(tmp_path / "in/a.png")
-    photo(tmp_path / "in/b.png")
+    noise_file(tmp_path / "in/a.png")
+    noise_file(tmp_path / "in/b.png")
 
     assert painted("in", "-o", "out", "--quiet")[2] == ""
 
@@ -919,7 +910,7 @@ def test_verbose_shows_where_an_error_comes_from(tmp_path, monkeypatch, capsys):
 
 def test_sheet_shows_the_photo_and_every_style(tmp_path, monkeypatch, capsys, onnx_style):
     monkeypatch.chdir(tmp_path)
-    photo("a.jpg", 60, 80)
+    noise_file(Path("a.jpg"), 60, 80)
 
     status = main(["sheet", "a.jpg", "-o", "s.png", "--tile-size", "40", "--style", str(onnx_style), str(onnx_style)])
 

@@ -27,9 +27,10 @@ def noise_tensor(size: int = 64, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def noise_file(path: Path, height: int = 20, width: int = 24) -> Path:
+def noise_file(path: Path, height: int = 20, width: int = 24, **options: object) -> Path:
+    """A picture in a new file, folders and all; Pillow takes the options."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise(height, width)).save(path)
+    Image.fromarray(noise(height, width)).save(path, **options)
     return path
 
 
