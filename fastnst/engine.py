@@ -17,7 +17,7 @@ from fastnst.files import printable
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
 from fastnst.meta import CheckpointMeta
-from fastnst.nets.bands import Tiler
+from fastnst.nets.bands import BandedNetwork
 from fastnst.nets.onnx_graph import build, read_weights
 from fastnst.nets.onnx_proto import check_onnx, read_onnx
 from fastnst.nets.single_layers import OnnxLayers, TorchLayers
@@ -40,7 +40,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def tiler(self) -> Tiler:
+    def banded(self) -> BandedNetwork:
         """The same for pictures of any size; UsageError if this style cannot be taken apart into its layers."""
         ...
 
@@ -84,7 +84,7 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
     if len(shares) != len(engines) or any(not 0 <= share < np.inf for share in shares) or not sum(shares) > 0:
         given = ", ".join(f"{share:g}" for share in shares)
         raise UsageError(f"--mix is {given} but must be one share for each of the {len(engines)} styles: 0.7,0.3")
-    first, *others = tilers = [engine.tiler for engine in engines]
+    first, *others = networks = [engine.banded for engine in engines]
     for name, other in zip(names[1:], others, strict=True):
         both = f"{printable(names[0])} and {printable(name)}"
         if other.config != first.config:
@@ -98,7 +98,10 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
     return engines[0].with_weights(
         {
             name: sum(
-                (np.float32(share / total) * tiler.weights[name] for share, tiler in zip(shares, tilers, strict=True)),
+                (
+                    np.float32(share / total) * network.weights[name]
+                    for share, network in zip(shares, networks, strict=True)
+                ),
                 start=np.zeros_like(values),
             )
             for name, values in first.weights.items()
@@ -155,7 +158,7 @@ class OnnxEngine:
         return CheckpointMeta.from_json(self.metadata.get("fastnst", ""), self.path)
 
     @cached_property
-    def tiler(self) -> Tiler:
+    def banded(self) -> BandedNetwork:
         if "fastnst" not in self.metadata:
             raise UsageError(
                 f"{printable(self.path)} was not exported by fastnst and can only paint whole pictures; use a smaller "
@@ -168,10 +171,10 @@ class OnnxEngine:
             raise ModelError(
                 f"{printable(self.path)} does not name its layers ({error}); export the style again"
             ) from error
-        return Tiler(config, weights, OnnxLayers(weights, self.session.get_providers()))
+        return BandedNetwork(config, weights, OnnxLayers(weights, self.session.get_providers()))
 
     def with_weights(self, weights: Weights) -> "OnnxEngine":
-        data = build(self.tiler.config, weights, metadata=self.metadata)
+        data = build(self.banded.config, weights, metadata=self.metadata)
         return OnnxEngine(self.path, self.asked, data=data)
 
     def _run(self, given: Any) -> Any:
@@ -219,9 +222,9 @@ class TorchEngine:
         return stylized
 
     @cached_property
-    def tiler(self) -> Tiler:
+    def banded(self) -> BandedNetwork:
         weights = {name: values.cpu().numpy() for name, values in self.net.state_dict().items()}
-        return Tiler(self.net.config, weights, TorchLayers(weights, self.device))
+        return BandedNetwork(self.net.config, weights, TorchLayers(weights, self.device))
 
     def with_weights(self, weights: Weights) -> "TorchEngine":
         import torch

@@ -87,10 +87,10 @@ class PixelEngine:
     def __call__(self, contents: Sequence[Pixels], options: StylizeOptions, hooks: Hooks) -> list[Pixels]:
         """Pixels (H, W, 3), all of one size -> the same, stylized all over."""
         if options.tile is not None or hooks.on_moments is not None or self._exceeds_memory(contents):
-            tiler, tile = self.engine.tiler, options.tile or DEFAULT_TILE
+            network, tile = self.engine.banded, options.tile or DEFAULT_TILE
             with self._turn(hooks):
                 return [
-                    tiler.stylize(rgb, tile, options.statistics, hooks.on_moments, hooks.report) for rgb in contents
+                    network.stylize(rgb, tile, options.statistics, hooks.on_moments, hooks.report) for rgb in contents
                 ]
         images = np.concatenate([to_array(rgb) for rgb in contents])
         with self._turn(hooks):
@@ -113,7 +113,7 @@ class PixelEngine:
         if free is None:
             return False
         try:
-            needed = len(contents) * memory_needed(self.engine.tiler.config, height, width)
+            needed = len(contents) * memory_needed(self.engine.banded.config, height, width)
         except FastnstError:  # a style that has no layers to run one by one
             return False
         if needed > free // 2:

@@ -397,8 +397,8 @@ def test_mixed_styles_have_the_mean_of_their_weights(engine):
 
     between = mixed(engines, [2, 1, 1], names)
 
-    for name, values in between.tiler.weights.items():
-        a, b, c = (one.tiler.weights[name] for one in engines)
+    for name, values in between.banded.weights.items():
+        a, b, c = (one.banded.weights[name] for one in engines)
         np.testing.assert_allclose(values, 0.5 * a + 0.25 * b + 0.25 * c, atol=1e-3)
     painted = [one(image) for one in (*engines, between)]
     assert min(np.abs(painted[-1] - one).mean() for one in painted[:-1]) > 0.01

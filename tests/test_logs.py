@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
-from fastnst.logs import RunLogs, StepReport, find_previews, shows_preview
+from fastnst.logs import RunLogs, StepReport, find_previews, read_metrics, shows_preview
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
 
@@ -103,3 +104,11 @@ def test_a_new_run_forgets_the_logs_of_an_older_one(config, photographs, net):
 
     assert steps_of(config.log_folder) == []
     assert {preview.step for preview in find_previews(config.log_folder)} == {0}
+
+
+def test_metrics_of_an_earlier_version_are_read_with_their_old_name(tmp_path):
+    line = {**asdict(report(3)), "steadiness": 0.25}
+    del line["temporal"]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+    assert read_metrics(tmp_path) == [replace(report(3), temporal=0.25)]

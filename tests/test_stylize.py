@@ -134,7 +134,7 @@ def test_memory_does_not_matter_to_a_style_that_has_no_layers(monkeypatch):
         __call__ = staticmethod(negative)
 
         @property
-        def tiler(self):
+        def banded(self):
             raise UsageError("not exported by fastnst")
 
     monkeypatch.setattr(stylize, "ALWAYS_WHOLE", 0)

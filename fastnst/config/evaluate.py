@@ -29,7 +29,7 @@ class EvaluateOptions(ComputeOptions, SeedOption):
     iterations: Annotated[int, Range(1)] = 300
     """L-BFGS iterations before that is given up"""
     temporal: bool = False
-    """how much the strokes boil in a pan over each photo: flicker in gray levels, temporal over the clip's"""
+    """flicker of the strokes in a pan over each photo, in gray levels, temporal over the clip's"""
     loss: Literal["relative", "paper"] | None = None
     """weighing of the terms [default: as trained]"""
     content_weight: Annotated[float | None, Range(0)] = None

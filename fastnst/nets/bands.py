@@ -52,7 +52,7 @@ def memory_needed(config: NetConfig, height: int, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Tiler:
+class BandedNetwork:
     """A network that stylizes pictures of any size within little memory."""
 
     config: NetConfig
@@ -91,7 +91,12 @@ class _Pass:
     """One picture on its way through a network."""
 
     def __init__(
-        self, network: Tiler, rgb: Pixels, tile: int, on_moments: OnMoments | None, on_progress: OnProgress | None
+        self,
+        network: BandedNetwork,
+        rgb: Pixels,
+        tile: int,
+        on_moments: OnMoments | None,
+        on_progress: OnProgress | None,
     ) -> None:
         self.network, self.rgb, self.pixels = network, rgb, tile * tile
         self.on_moments, self.on_progress = on_moments, on_progress

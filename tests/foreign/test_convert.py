@@ -78,7 +78,7 @@ def test_an_imported_network_paints_the_same_in_bands(originals, family):
     image = photo(61, 83)
     rgb = np.rint(image[0].transpose(1, 2, 0) * 255).astype(np.uint8)
 
-    stylized = TorchEngine(checkpoint, "cpu").tiler.stylize(rgb, 32) / 255
+    stylized = TorchEngine(checkpoint, "cpu").banded.stylize(rgb, 32) / 255
 
     np.testing.assert_allclose(stylized.transpose(2, 0, 1)[None], stylized_by(family, net, image), rtol=0, atol=GRAY)
 

@@ -14,7 +14,7 @@ from fastnst.errors import ModelError, UsageError
 from fastnst.export import export
 from fastnst.image import to_array, to_pixels
 from fastnst.nets import bands
-from fastnst.nets.bands import Moments, Tiler, memory_needed
+from fastnst.nets.bands import BandedNetwork, Moments, memory_needed
 from fastnst.nets.onnx_writer import OnnxGraph
 from fastnst.nets.spec import PRESETS, NetConfig, layers
 from fastnst.nets.torch_net import TransformerNet
@@ -67,7 +67,7 @@ def test_bands_give_what_the_whole_gives(style, suffix, kept, monkeypatch):
         whole = to_pixels(engine(to_array(rgb)))
 
         for tile in (16, 48, 1000):
-            stylized = engine.tiler.stylize(rgb, tile)
+            stylized = engine.banded.stylize(rgb, tile)
 
             assert stylized.shape == rgb.shape
             assert difference(stylized, whole) <= 1
@@ -83,19 +83,19 @@ def test_statistics_that_are_known_give_the_same_in_one_pass(style):
         known[norm] = mean, variance
         return mean, variance
 
-    whole = engine.tiler.stylize(rgb, 32, on_moments=learn)
-    streamed = bands._Pass(engine.tiler, rgb, 32, None, None).stream(known)
+    whole = engine.banded.stylize(rgb, 32, on_moments=learn)
+    streamed = bands._Pass(engine.banded, rgb, 32, None, None).stream(known)
 
-    assert list(known) == [layer.norm for layer in layers(engine.tiler.config) if layer.norm]
+    assert list(known) == [layer.norm for layer in layers(engine.banded.config) if layer.norm]
     assert difference(streamed, whole) <= 1
 
 
 def test_the_moments_that_come_back_are_those_used(style):
     engine, rgb = open_engine(style), photo(40, 40)
 
-    changed = engine.tiler.stylize(rgb, 32, on_moments=lambda _, mean, variance: (mean, variance * 4))
+    changed = engine.banded.stylize(rgb, 32, on_moments=lambda _, mean, variance: (mean, variance * 4))
 
-    assert difference(changed, engine.tiler.stylize(rgb, 32)) > 3
+    assert difference(changed, engine.banded.stylize(rgb, 32)) > 3
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -104,7 +104,7 @@ def test_bundled_styles_in_bands(preset, engine):
     names = {"base": "great-wave-base", "fast": "great-wave", "tiny": "great-wave-tiny"}
     style, rgb = open_engine(names[preset], engine), photo(203, 330)
 
-    assert difference(style.tiler.stylize(rgb, 100), to_pixels(style(to_array(rgb)))) <= 1
+    assert difference(style.banded.stylize(rgb, 100), to_pixels(style(to_array(rgb)))) <= 1
 
 
 def test_a_thumbnail_gives_similar_statistics(monkeypatch):
@@ -112,9 +112,9 @@ def test_a_thumbnail_gives_similar_statistics(monkeypatch):
     monkeypatch.setattr(bands, "THUMBNAIL", 300)
     shares = []
 
-    stylized = style.tiler.stylize(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
+    stylized = style.banded.stylize(rgb, 128, "thumbnail", on_progress=shares.append).astype(int)
 
-    away = np.abs(stylized - style.tiler.stylize(rgb, 128))
+    away = np.abs(stylized - style.banded.stylize(rgb, 128))
     assert 0 < away.mean() < 12
     assert away.max() > 1
     assert shares[-1] == 1
@@ -124,13 +124,13 @@ def test_a_thumbnail_gives_similar_statistics(monkeypatch):
 def test_a_picture_smaller_than_the_thumbnail_is_its_own():
     style, rgb = open_engine("great-wave-tiny"), photo(90, 60)
 
-    np.testing.assert_array_equal(style.tiler.stylize(rgb, 64, "thumbnail"), style.tiler.stylize(rgb, 64))
+    np.testing.assert_array_equal(style.banded.stylize(rgb, 64, "thumbnail"), style.banded.stylize(rgb, 64))
 
 
 def test_progress_comes_to_the_end(style):
     shares = []
 
-    open_engine(style).tiler.stylize(photo(150, 60), 40, on_progress=shares.append)
+    open_engine(style).banded.stylize(photo(150, 60), 40, on_progress=shares.append)
 
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -146,7 +146,7 @@ def test_memory_does_not_grow_with_the_height(monkeypatch):
     for times in (4, 16):
         tall = np.tile(rgb, (times, 1, 1))
         tracemalloc.start()
-        style.tiler.stylize(tall, 64)
+        style.banded.stylize(tall, 64)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
@@ -176,12 +176,12 @@ def test_a_constant_channel_has_no_negative_variance():
 @pytest.mark.parametrize(("height", "width"), [(30, 40), (31, 40), (30, 41), (31, 41)])
 def test_a_last_layer_in_blocks_gives_each_pixel_of_an_odd_size(height, width):
     engine = open_engine("great-wave-base")
-    *_, last = layers(engine.tiler.config)
+    *_, last = layers(engine.banded.config)
     rows = np.random.default_rng(0).normal(size=(32, height + 8, width + 8)).astype(np.float32)
 
-    made = engine.tiler.convolve(last, rows, None, True)
+    made = engine.banded.convolve(last, rows, None, True)
 
-    weights = (torch.from_numpy(engine.tiler.weights[name]) for name in (last.weight, last.bias))
+    weights = (torch.from_numpy(engine.banded.weights[name]) for name in (last.weight, last.bias))
     expected = torch.nn.functional.conv2d(torch.from_numpy(rows)[None].relu(), *weights)[0].numpy()
     assert made.shape == (3, height, width)
     np.testing.assert_allclose(made, expected, atol=1e-4)
@@ -202,7 +202,7 @@ def test_a_foreign_network_has_no_layers(tmp_path):
     path.write_bytes(graph.to_bytes())
 
     with pytest.raises(UsageError, match="fastnst import"):
-        _ = OnnxEngine(path).tiler
+        _ = OnnxEngine(path).banded
 
 
 def test_a_file_without_its_weights_names_is_to_be_exported_again(style, tmp_path):
@@ -210,8 +210,8 @@ def test_a_file_without_its_weights_names_is_to_be_exported_again(style, tmp_pat
     path.write_bytes(style.with_suffix(".onnx").read_bytes().replace(b"down.0.conv.weight", b"down.0.conv.w_ight"))
 
     with pytest.raises(ModelError, match="export the style again"):
-        _ = OnnxEngine(path).tiler
+        _ = OnnxEngine(path).banded
 
 
 def test_a_torch_style_takes_its_own_layers(style):
-    assert isinstance(TorchEngine(style).tiler, Tiler)
+    assert isinstance(TorchEngine(style).banded, BandedNetwork)
