@@ -14,23 +14,11 @@ from fastnst.cli import main
 from fastnst.config import EvaluateOptions
 from fastnst.engine import open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
-from fastnst.evaluate import (
-    Equivalent,
-    Evaluation,
-    LossSettings,
-    PhotoScore,
-    equivalent,
-    evaluate,
-    mean,
-    measure,
-    measure_temporal,
-    open_loss,
-    read_photo,
-    read_photos,
-)
+from fastnst.evaluate import equivalent, evaluate, measure, measure_temporal, open_loss, read_photo, read_photos
 from fastnst.image import read_picture, resize, to_array
 from fastnst.losses import DEFAULT_WEIGHTS, LossWeights, PerceptualLoss
 from fastnst.optimize.descent import descend_lbfgs
+from fastnst.scores import Equivalent, Evaluation, LossSettings, PhotoScore, mean
 from fastnst.styles import bundled_style
 from fastnst.vgg import VGGFeatures
 

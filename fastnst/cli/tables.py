@@ -10,8 +10,8 @@ from fastnst.files import printable
 
 if TYPE_CHECKING:
     from fastnst.benchmark import Comparison, Speed
-    from fastnst.evaluate import Equivalent, Evaluation
     from fastnst.finetune.epochs import EpochReport, Finetuned
+    from fastnst.scores import Equivalent, Evaluation
 
 
 def print_evaluations(evaluations: "Sequence[Evaluation]") -> None:

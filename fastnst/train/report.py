@@ -15,11 +15,12 @@ from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import TrainConfig
 from fastnst.device import torch_device
 from fastnst.errors import FastnstError
-from fastnst.evaluate import NUMBERS, LossSettings, PhotoScore, mean, measure, open_loss, read_photo
+from fastnst.evaluate import measure, open_loss, read_photo
 from fastnst.files import printable, write_bytes
 from fastnst.image import Array, Picture, encode_picture, read_picture, shrink
 from fastnst.logs import Preview, StepReport, find_previews, read_metrics
 from fastnst.losses import LossWeights
+from fastnst.scores import NUMBERS, LossSettings, PhotoScore, mean
 from fastnst.stylize import Stylizer
 from fastnst.train.chart import loss_chart
 from fastnst.train.resume import FREE_TO_CHANGE

@@ -10,7 +10,8 @@ from helpers.pages import Page
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.config import TrainConfig
-from fastnst.evaluate import LossSettings, measure, open_loss, read_photo
+from fastnst.evaluate import measure, open_loss, read_photo
+from fastnst.scores import LossSettings
 from fastnst.train.loop import train
 from fastnst.train.report import leave_report, write_report
 
