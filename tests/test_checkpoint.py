@@ -178,7 +178,6 @@ def test_unknown_metadata_of_the_same_format_is_ignored(damaged):
     assert load_checkpoint(path)[1].style["name"] == "random"
 
 
-# release test 44
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("name", ["evil.pth", "evil.safetensors"])
 def test_a_pickle_is_never_run(tmp_path, protocol, name):
@@ -191,7 +190,6 @@ def test_a_pickle_is_never_run(tmp_path, protocol, name):
     assert not target.exists()
 
 
-# release test 44
 @pytest.mark.parametrize("name", ["evil.pth", "evil.pt", "evil.model", "evil.safetensors"])
 def test_an_archive_of_torch_as_style_is_unsafe_and_exits_4(fastnst, tmp_path, name):
     path, target = tmp_path / name, tmp_path / "payload"
@@ -205,7 +203,6 @@ def test_an_archive_of_torch_as_style_is_unsafe_and_exits_4(fastnst, tmp_path, n
     assert not target.exists()
 
 
-# release test 47
 def test_a_pickle_renamed_to_safetensors_is_called_unsafe(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(pickle.dumps(Payload(tmp_path / "payload"), 2))
@@ -223,14 +220,12 @@ def test_a_header_whose_length_looks_like_a_pickle_is_read(damaged):
     load_checkpoint(path)
 
 
-# release test 47
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_file_is_refused(damaged, damage):
     with pytest.raises(ModelError, match=r"damaged\.safetensors is not a readable safetensors file"):
         load_checkpoint(damaged(DAMAGED[damage]))
 
 
-# release test 47
 def test_a_damaged_style_exits_4(fastnst, damaged):
     done = fastnst("info", damaged(lambda data: data[:-100]))
 
@@ -238,7 +233,6 @@ def test_a_damaged_style_exits_4(fastnst, damaged):
     assert done.stderr.count(b"\n") == 1
 
 
-# release test 48
 def test_a_tensor_that_is_there_twice_is_named(damaged):
     def double(data: bytes) -> bytes:
         header, payload = split(data)
@@ -249,7 +243,6 @@ def test_a_tensor_that_is_there_twice_is_named(damaged):
         load_checkpoint(damaged(double))
 
 
-# release test 48
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -278,7 +271,6 @@ def test_control_characters_in_a_name_are_not_printed(tensors, save_tensors):
         load_checkpoint(save_tensors(tensors))
 
 
-# release test 48
 def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
 
@@ -286,7 +278,6 @@ def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path):
         load_checkpoint(tmp_path / "other.safetensors")
 
 
-# release test 48
 def test_a_newer_format_asks_for_an_update(damaged):
     path = damaged(lambda data: changed_meta(data, format=99))
 
@@ -294,7 +285,6 @@ def test_a_newer_format_asks_for_an_update(damaged):
         load_checkpoint(path)
 
 
-# release test 48
 @pytest.mark.parametrize("text", ["", "{}", "[]", "5", "{", '{"format": "1"}', '{"format": 1}', "[" * 100_000])
 def test_metadata_that_fastnst_did_not_write_is_refused(damaged, text):
     path = damaged(lambda data: changed_header(data, lambda header: header["__metadata__"].update(fastnst=text)))
@@ -326,7 +316,6 @@ def test_a_network_that_cannot_be_meant_is_refused_without_building_it(damaged, 
         load_checkpoint(path)
 
 
-# release test 48
 @pytest.mark.parametrize("bit", [0, 3, 7])
 def test_a_flipped_bit_of_a_weight_is_found(damaged, bit):
     path = damaged(lambda data: data[:-20] + bytes([data[-20] ^ 1 << bit]) + data[-19:])
@@ -397,7 +386,6 @@ def test_a_flipped_bit_in_the_values_of_a_resume_state_is_found(tmp_path):
             load_state(path)
 
 
-# release test 100
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "fastnst").rglob("*.py")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )

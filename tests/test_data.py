@@ -175,7 +175,6 @@ def test_each_epoch_shows_every_photo_once_in_an_order_of_its_own(plain_photos):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-# release test 94
 def test_folder_smaller_than_a_batch_repeats_its_photos(plain_photos):
     photographs = Photographs(plain_photos, SIZE, seed=0)
 
@@ -219,7 +218,6 @@ def test_batches_from_a_later_step_continue_those_from_the_first(noisy_photos, s
     np.testing.assert_array_equal(later, list(photographs.batches(0, 8, batch_size=2))[start:])
 
 
-# release test 99
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_see_the_parts_of_what_one_alone_would_see(noisy_photos, ranks):
     photographs = Photographs(noisy_photos, SIZE, seed=0)
@@ -257,7 +255,6 @@ def test_replacement_of_a_damaged_photo_is_the_same_from_any_start_and_with_any_
     np.testing.assert_array_equal(later, whole[4:])
 
 
-# release test 94
 def test_photo_removed_while_training_is_replaced(plain_photos):
     photographs = Photographs(plain_photos, SIZE, seed=0)
     photographs.files[0].unlink()
@@ -267,7 +264,6 @@ def test_photo_removed_while_training_is_replaced(plain_photos):
     assert set(colors) == set(range(1, 7))
 
 
-# release test 94
 def test_folder_whose_photos_all_turn_out_damaged_is_an_input_error(tmp_path):
     for number in range(3):
         cut_off(save_noise(tmp_path / f"{number}.jpg", number))

@@ -182,14 +182,12 @@ def test_a_bundled_file_is_read_once_and_says_what_it_is_without_torch(tmp_path)
     assert len(opened) == 1
 
 
-# release test 44
 @pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.pkl", "a.model"])
 def test_a_pickle_is_refused_by_its_name_before_it_is_opened(tmp_path, name):
     with pytest.raises(UnsafeModelError, match=rf"{name} is a pickle, .*give a .safetensors or .onnx"):
         open_engine(tmp_path / name)
 
 
-# release test 49
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -207,7 +205,6 @@ def test_an_onnx_file_that_cannot_be_run_is_refused(tmp_path, content, reason):
         OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
 
 
-# release test 49
 def test_an_onnx_file_that_cannot_be_run_exits_4(fastnst, tmp_path):
     style = save(tmp_path / "a.onnx", model(opset=99))
 
@@ -218,7 +215,6 @@ def test_an_onnx_file_that_cannot_be_run_exits_4(fastnst, tmp_path):
     assert not (tmp_path / "out.png").exists()
 
 
-# release test 50
 @pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "same folder"])
 def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
     folder = tmp_path / "styles"
@@ -247,7 +243,6 @@ def test_external_data_is_unsafe_and_never_opened(tmp_path, kind):
         open_engine(style)
 
 
-# release test 51
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -266,7 +261,6 @@ def test_an_exported_style_that_is_no_longer_one_is_refused(tmp_path, content, r
         OnnxEngine(save(tmp_path / "a.onnx", ours(content)), "cpu")
 
 
-# release test 51
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -285,7 +279,6 @@ def test_a_network_that_does_not_take_and_return_a_picture_is_refused(tmp_path, 
         OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
 
 
-# release test 51
 def test_a_network_with_two_inputs_is_refused(tmp_path):
     content = model(helper.make_node("Add", ["image", "other"], ["stylized"]))
     content.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, IMAGE))
@@ -294,7 +287,6 @@ def test_a_network_with_two_inputs_is_refused(tmp_path):
         OnnxEngine(save(tmp_path / "a.onnx", content), "cpu")
 
 
-# release test 51
 def test_a_file_of_200_mib_is_refused(tmp_path):
     style = save(tmp_path / "a.onnx", model())
     os.truncate(style, 200 << 20)  # sparse
@@ -303,7 +295,6 @@ def test_a_file_of_200_mib_is_refused(tmp_path):
         open_engine(style)
 
 
-# release test 51
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_network_that_paints_no_numbers_is_refused(tmp_path, value):
     weight = numpy_helper.from_array(np.array([value], np.float32), "weight")
@@ -314,7 +305,6 @@ def test_a_network_that_paints_no_numbers_is_refused(tmp_path, value):
             OnnxEngine(save(tmp_path / "a.onnx", style), "cpu")
 
 
-# release test 51
 def test_a_network_that_paints_another_size_is_refused(tmp_path):
     content = model(helper.make_node("Transpose", ["image"], ["stylized"], perm=[0, 1, 3, 2]))
 
@@ -332,7 +322,6 @@ def test_a_network_that_fails_while_running_is_refused(tmp_path):
             OnnxEngine(save(tmp_path / "a.onnx", style), "cpu")
 
 
-# release test 51
 def test_a_network_of_another_project_that_cannot_be_a_style_exits_4(fastnst, tmp_path):
     style = save(tmp_path / "a.onnx", typed(TensorProto.INT64, IMAGE))
 

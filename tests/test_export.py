@@ -19,7 +19,7 @@ from fastnst.image import SAMPLE
 from fastnst.info import describe
 from fastnst.nets.onnx_proto import read_tensors
 
-# release test 52: five sizes, one with a batch
+# Five sizes, one with a batch.
 EXACT = [(1, 64, 64), (1, 65, 97), (3, 33, 128), (2, 16, 17), (1, 201, 160)]
 
 
@@ -41,7 +41,6 @@ def opset_17(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Expo
     return export(checkpoint, path, ExportOptions(opset=17, overwrite=True))
 
 
-# release test 52
 @pytest.mark.parametrize("opset", [17, 18])
 def test_an_export_is_valid_and_paints_what_torch_paints(checkpoint, onnx_style, opset_17, opset):
     path = opset_17.path if opset == 17 else onnx_style
@@ -54,14 +53,12 @@ def test_an_export_is_valid_and_paints_what_torch_paints(checkpoint, onnx_style,
         assert np.abs(onnx_engine(image) - torch_engine(image)).max() < 1e-3
 
 
-# release test 52
 def test_an_export_is_one_file_and_is_reported_as_it_is(opset_17):
     assert os.listdir(opset_17.path.parent) == ["a.onnx"]
     assert (opset_17.size, opset_17.opset) == (opset_17.path.stat().st_size, 17)
     assert 0 <= opset_17.largest_difference < 1e-3
 
 
-# release test 52
 def test_the_names_and_free_sizes_are_those_promised(onnx_style):
     session = onnxruntime.InferenceSession(onnx_style.read_bytes(), providers=["CPUExecutionProvider"])
 
@@ -88,7 +85,6 @@ def variants(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 VARIANTS = [(True, False), (False, True), (True, True)]
 
 
-# release test 52
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_eight_bits_and_float16_paint_what_torch_paints(checkpoint, variants, variant):
     report, torch_engine = variants[variant], TorchEngine(checkpoint, "cpu")

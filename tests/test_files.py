@@ -56,7 +56,6 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_other(failure, tmp_path):
     assert tree(tmp_path) == ["a.bin"]
 
 
-# release test 33
 def test_full_disk_is_an_output_error_that_keeps_the_old_file_and_leaves_no_other(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"old")
 
@@ -115,7 +114,6 @@ def test_check_output_refuses_a_folder(overwrite, tmp_path):
         check_output(tmp_path, overwrite=overwrite)
 
 
-# release test 33
 def test_check_output_refuses_a_folder_below_a_file(tmp_path):
     (tmp_path / "a").write_bytes(b"")
 
@@ -123,7 +121,6 @@ def test_check_output_refuses_a_folder_below_a_file(tmp_path):
         check_output(tmp_path / "a" / "b" / "c.png", overwrite=False)
 
 
-# release test 33
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
 @pytest.mark.parametrize("name", ["a.png", "new/a.png"])
 def test_check_output_refuses_a_read_only_folder(name, tmp_path):

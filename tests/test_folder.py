@@ -101,7 +101,6 @@ def test_nothing_to_paint_is_an_input_error(inputs, folder):
         plan(inputs, "out", OPTIONS)
 
 
-# release test 41
 def test_two_inputs_with_one_output_are_a_usage_error(folder):
     noise_file(Path("other/a.jpg"))
 
@@ -126,7 +125,6 @@ def test_standard_input_cannot_go_into_a_folder(folder):
         plan(["-"], "out", OPTIONS)
 
 
-# release test 28
 def test_one_existing_output_refuses_the_whole_folder(folder):
     noise_file(Path("out/deep/er/c.webp"))
 
@@ -146,7 +144,6 @@ def test_plan_makes_nothing(folder):
     assert not Path("out").exists()
 
 
-# release test 29
 def test_run_reports_what_fails_and_paints_the_others(folder):
     Path("in/b.png").write_bytes(b"damaged")
 
@@ -161,7 +158,6 @@ def test_run_reports_what_fails_and_paints_the_others(folder):
     assert sorted(path.name for path in Path("out").rglob("*.*")) == ["a.jpg", "c.webp", "d.png"]
 
 
-# release test 29
 def test_run_stops_at_the_first_failure_with_fail_fast(folder):
     Path("in/b.png").write_bytes(b"damaged")
     options = StylizeOptions(fail_fast=True)

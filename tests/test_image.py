@@ -116,13 +116,11 @@ def test_to_pixels_refuses_what_is_not_a_number(value):
         to_pixels(array)
 
 
-# release test 1
 def test_empty_bytes_are_an_input_error():
     with pytest.raises(InputError, match=r"^a\.png is empty; give a picture$"):
         decode_picture(b"", "a.png")
 
 
-# release test 2
 @pytest.mark.parametrize(
     "data", [b"x", b"hello there\n", b"<html><body>", b'<svg xmlns="http://www.w3.org/2000/svg"/>']
 )
@@ -131,7 +129,6 @@ def test_bytes_that_are_no_picture_are_an_unsupported_format(data):
         decode_picture(data, "a.png")
 
 
-# release test 3
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_content_decides_and_not_the_name(format, tmp_path):
     path = tmp_path / "a.txt"
@@ -140,14 +137,12 @@ def test_the_content_decides_and_not_the_name(format, tmp_path):
     assert read_picture(path).size == read_size(path, Limits()) == (20, 24)
 
 
-# release test 4
 def test_other_formats_are_refused_before_their_decoder_is_imported():
     done = subprocess.run([sys.executable, PROGRAMS / "read_other_formats.py"], capture_output=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-# release test 5
 def test_jpeg_cut_in_half_is_an_input_error():
     whole = encoded(noise(64, 64), "JPEG")
 
@@ -155,7 +150,6 @@ def test_jpeg_cut_in_half_is_an_input_error():
         decode_picture(whole[: len(whole) // 2], "a.jpg")
 
 
-# release test 5
 def test_allow_truncated_keeps_what_is_left_and_warns(caplog):
     whole = encoded(noise(64, 64), "JPEG")
 
@@ -173,7 +167,6 @@ def test_allow_truncated_leaves_the_switch_of_pillow_as_it_was():
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-# release tests 6 and 7
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_every_cut_is_an_input_error(format):
     whole = encoded(noise(64, 64), format)
@@ -183,7 +176,6 @@ def test_every_cut_is_an_input_error(format):
             decode_picture(whole[:length])
 
 
-# release test 7
 def test_png_with_a_flipped_byte_is_an_input_error():
     data = bytearray(encoded(noise()))
     data[data.index(b"IDAT") + 20] ^= 0x55
@@ -192,7 +184,6 @@ def test_png_with_a_flipped_byte_is_an_input_error():
         decode_picture(bytes(data))
 
 
-# release test 8
 def test_jpeg_with_a_flipped_scan_byte_is_decoded():
     data = bytearray(encoded(Image.new("RGB", (64, 64), "teal"), "JPEG"))
     data[-6] ^= 0x01
@@ -200,7 +191,6 @@ def test_jpeg_with_a_flipped_scan_byte_is_decoded():
     assert decode_picture(bytes(data)).size == (64, 64)
 
 
-# release tests 10, 11 and 12
 @pytest.mark.parametrize("size", [(7142, 7142), (20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, 50_000_000)])
 def test_too_large_a_picture_is_refused_before_memory_is_taken(size):
     command = [sys.executable, PROGRAMS / "refuse_large.py"]
@@ -212,25 +202,22 @@ def test_too_large_a_picture_is_refused_before_memory_is_taken(size):
     assert b"scale it down first" in done.stdout
 
 
-# release test 13
 @pytest.mark.parametrize("size", [(1, 1), (7, 3), (15, 16), (400, 15)])
 def test_too_small_a_picture_is_refused_with_the_smallest_size(size):
     with pytest.raises(InputError, match=rf"is {size[0]}x{size[1]} pixels but at least 16x16 are needed"):
         decode_picture(encoded(Image.new("RGB", size)))
 
 
-# release test 13
 def test_picture_without_pixels_is_an_input_error():
     with pytest.raises(InputError):
         decode_picture(png_header(0, 0))
 
 
-# release test 13
 def test_smallest_picture_is_decoded():
     assert decode_picture(encoded(noise(16, 16))).size == (16, 16)
 
 
-# release test 14, with small limits
+# With small limits.
 def test_limits_are_inclusive():
     data = encoded(noise(20, 24))
 
@@ -240,7 +227,7 @@ def test_limits_are_inclusive():
             decode_picture(data, limits=limits)
 
 
-# release test 14, by the header alone: 50 million pixels need not be decoded to be let in
+# By the header alone: 50 million pixels need not be decoded to be let in.
 @pytest.mark.parametrize(
     ("width", "height", "fits"),
     [(10_000, 5_000, True), (10_000, 5_001, False), (16_384, 3_051, True), (16_385, 16, False), (16, 16_385, False)],
@@ -255,7 +242,6 @@ def test_default_limits_are_50_million_pixels_and_16384_a_side(width, height, fi
             read_size(tmp_path / "a.png", Limits())
 
 
-# release test 15
 def test_png_text_that_expands_a_thousandfold_is_an_input_error():
     data = encoded(noise())
     bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2_000_000))
@@ -264,7 +250,6 @@ def test_png_text_that_expands_a_thousandfold_is_an_input_error():
         decode_picture(data[:33] + bomb + data[33:])
 
 
-# release test 16
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
 def test_first_of_two_thousand_frames_is_decoded(format):
     frames = [Image.new("L", (16, 16), 255 * (index > 0) - index % 7 * (index > 0)) for index in range(2000)]
@@ -275,7 +260,6 @@ def test_first_of_two_thousand_frames_is_decoded(format):
         decode_picture(data, frames="reject")
 
 
-# release test 17
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 @pytest.mark.parametrize("value", range(10))
 def test_orientation_is_applied(format, value):
@@ -298,7 +282,6 @@ def test_orientation_is_applied(format, value):
     np.testing.assert_array_equal(picture.rgb, upright)
 
 
-# release test 17
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(
     "exif",
@@ -315,7 +298,6 @@ def test_damaged_exif_is_ignored(format, exif):
     assert decode_picture(data).rgb.min() == 255
 
 
-# release test 18
 def test_display_p3_is_converted_to_srgb():
     given = np.full((16, 16, 3), (200, 100, 50), dtype=np.uint8)
     linear = np.where(
@@ -330,7 +312,6 @@ def test_display_p3_is_converted_to_srgb():
     np.testing.assert_allclose(picture.rgb[3, 3], expected, atol=2)  # the profile has 8-bit tables
 
 
-# release test 18
 def test_cmyk_profile_is_used():
     given = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
 
@@ -339,7 +320,6 @@ def test_cmyk_profile_is_used():
     assert picture.rgb.min() >= 254
 
 
-# release test 18
 @pytest.mark.parametrize("profile", [b"garbage", b"\0" * 200, display_p3()[:300]])
 def test_damaged_profile_is_ignored_with_a_warning(profile, caplog):
     rgb = noise()
@@ -350,14 +330,12 @@ def test_damaged_profile_is_ignored_with_a_warning(profile, caplog):
     assert "a.png: its color profile is ignored" in caplog.text
 
 
-# release test 18
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_profile_of_five_megabytes_is_refused(format):
     with pytest.raises(InputError):
         decode_picture(encoded(noise(), format, icc_profile=os.urandom(5 << 20)))
 
 
-# release test 19
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_every_png_mode_becomes_rgb(mode):
     ramp = np.linspace(0, 255, 16 * 16).round().reshape(16, 16)
@@ -370,7 +348,6 @@ def test_every_png_mode_becomes_rgb(mode):
     np.testing.assert_array_equal(picture.rgb, np.repeat(expected[..., None], 3, axis=2))
 
 
-# release test 19
 def test_palette_colors_and_transparency_survive():
     image = Image.new("P", (16, 16), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
@@ -383,7 +360,6 @@ def test_palette_colors_and_transparency_survive():
     assert (picture.alpha[3, 3], picture.alpha[3, 12]) == (0, 255)
 
 
-# release test 19
 def test_16_bit_ramp_is_monotone_and_not_white():
     ramp = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
 
@@ -393,7 +369,6 @@ def test_16_bit_ramp_is_monotone_and_not_white():
     assert len(np.unique(gray)) == 256
 
 
-# release test 19
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L"])
 def test_jpeg_modes_keep_their_colors(mode):
     color = (90, 90, 90) if mode == "L" else (200, 100, 40)
@@ -404,7 +379,6 @@ def test_jpeg_modes_keep_their_colors(mode):
     np.testing.assert_allclose(picture.rgb[8, 8], color, atol=3)  # JPEG is not lossless
 
 
-# release test 19
 def test_gray_with_alpha_keeps_both():
     image = Image.merge("LA", (Image.new("L", (16, 16), 80), Image.linear_gradient("L").resize((16, 16))))
 
@@ -414,7 +388,6 @@ def test_gray_with_alpha_keeps_both():
     assert picture.rgb[0, 0].tolist() == [round(80 * a + 255 * (1 - a)) for a in [picture.alpha[0, 0] / 255] * 3]
 
 
-# release test 20
 def test_colors_under_full_transparency_are_not_seen():
     pixels = np.zeros((32, 32, 4), dtype=np.uint8)
     pixels[:, :15] = 0, 0, 255, 255
@@ -431,7 +404,6 @@ def test_opaque_alpha_is_dropped():
     assert decode_picture(encoded(Image.new("RGBA", (16, 16), (1, 2, 3, 255)))).alpha is None
 
 
-# release test 22
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_nothing_of_the_metadata_reaches_the_output(format):
     exif = Image.Exif()
@@ -448,7 +420,6 @@ def test_nothing_of_the_metadata_reaches_the_output(format):
     assert not {"exif", "icc_profile", "xmp", "comment", "Title"} & Image.open(BytesIO(written)).info.keys()
 
 
-# release test 23
 def test_limit_of_pillow_is_left_alone():
     script = (
         "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import fastnst.image; assert Image.MAX_IMAGE_PIXELS == a"
@@ -457,7 +428,6 @@ def test_limit_of_pillow_is_left_alone():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-# release test 24
 def test_what_is_no_ordinary_file_is_an_input_error_and_never_waited_for(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -469,7 +439,6 @@ def test_what_is_no_ordinary_file_is_an_input_error_and_never_waited_for(tmp_pat
             read_picture(tmp_path / name)
 
 
-# release test 24
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_unreadable_file_is_an_input_error(tmp_path):
     path = tmp_path / "a.png"

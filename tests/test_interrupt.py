@@ -20,7 +20,6 @@ def test_an_allocation_beyond_all_memory_is_out_of_memory():
     assert not is_out_of_memory(RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"))
 
 
-# release test 96
 def test_second_run_is_refused_while_the_first_goes_on(tmp_path):
     path = tmp_path / "runs" / ".lock"
 
@@ -34,7 +33,6 @@ def test_second_run_is_refused_while_the_first_goes_on(tmp_path):
     assert list(tmp_path.iterdir()) == []  # folders made for the lock alone go with it
 
 
-# release test 96
 def test_lock_of_a_killed_process_holds_nobody_up(tmp_path):
     path = tmp_path / ".lock"
     script = (

@@ -101,7 +101,6 @@ def test_a_name_like_no_other_lists_them_all():
         bundled_style("zzzzzzzz")
 
 
-# release test 54
 @pytest.mark.parametrize("name", UNSAFE_NAMES)
 def test_a_name_that_could_be_a_path_is_refused(name):
     with pytest.raises(UsageError):
@@ -110,7 +109,6 @@ def test_a_name_that_could_be_a_path_is_refused(name):
         open_engine(name)
 
 
-# release test 54
 def test_names_that_could_be_paths_open_nothing_outside_the_catalogue(tmp_path):
     done = isolated(PROGRAMS / "open_styles.py", json.dumps(UNSAFE_NAMES), cwd=tmp_path)
 
@@ -120,7 +118,6 @@ def test_names_that_could_be_paths_open_nothing_outside_the_catalogue(tmp_path):
     assert [path for path in opened if catalogue_folder() not in Path(path).parents] == []
 
 
-# release test 54
 def test_a_path_as_the_name_of_a_style_exits_with_one_sentence(fastnst, tmp_path):
     done = fastnst("stylize", PHOTOS / "cat.jpg", "-o", "out.png", "--style", "../../etc/passwd")
 

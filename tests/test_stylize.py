@@ -47,7 +47,6 @@ def test_array_of_another_kind_is_a_usage_error(array):
         Stylizer(negative).stylize(array)
 
 
-# release test 13
 def test_too_small_an_image_is_an_input_error():
     with pytest.raises(InputError, match="24x15 pixels but at least 16x16"):
         Stylizer(negative).stylize(Image.fromarray(noise(15)))
@@ -63,7 +62,6 @@ def test_transparency_comes_back_unchanged():
     np.testing.assert_array_equal(np.asarray(painted.getchannel("A")), alpha)
 
 
-# release test 21
 @pytest.mark.parametrize("size", [(17, 1023), (481, 640), (16, 16), (31, 37), (65, 97)])
 def test_painting_has_exactly_the_size_of_the_photo(size, onnx_style):
     painted = Stylizer.open(onnx_style).stylize(noise(*size))
@@ -145,7 +143,6 @@ def test_memory_does_not_matter_to_a_style_that_has_no_layers(monkeypatch):
         Stylizer(Foreign()).stylize(noise(), StylizeOptions(tile=64))
 
 
-# release test 37
 @pytest.mark.parametrize("options", [{}, {"max_size": 40}, {"strength": 0.5, "preserve_color": "luma"}])
 def test_pictures_painted_at_once_are_those_painted_one_by_one(onnx_style, options):
     stylizer = Stylizer.open(onnx_style)

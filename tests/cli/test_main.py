@@ -88,7 +88,6 @@ def painted(tmp_path, monkeypatch, capsys, onnx_style):
     return run
 
 
-# release test 26
 def test_commands_are_listed_with_a_line_of_help_each(capsys):
     assert sorted(name for name in app if not name.startswith("-")) == COMMANDS
     assert main(["-h"]) == 0
@@ -98,7 +97,6 @@ def test_commands_are_listed_with_a_line_of_help_each(capsys):
     assert described >= set(COMMANDS)
 
 
-# release test 26
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     status = main([command, "--help"])
@@ -108,7 +106,6 @@ def test_every_command_has_help(command, capsys):
     assert f"Usage: fastnst {command}" in out
 
 
-# release test 26
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,7 +191,6 @@ def test_a_bug_is_exit_status_1_with_a_traceback(capsys):
     assert err.endswith("fastnst: this is a bug in fastnst; please report it with the lines above\n")
 
 
-# release test 27
 @pytest.mark.parametrize(
     "line",
     [
@@ -228,7 +224,7 @@ def test_version_is_printed(capsys):
     assert capsys.readouterr() == (f"{__version__}\n", "")
 
 
-# release tests 1, 2, 5, 6, 7, 12 and 13; test_image.py has the many ways in which a picture can be damaged
+# test_image.py has the many ways in which a picture can be damaged.
 @pytest.mark.parametrize(
     "data",
     [
@@ -247,7 +243,6 @@ def test_unusable_picture_is_exit_status_4_and_one_sentence(data, refused, tmp_p
     assert "a.png" in refused(4, "stylize", "a.png", "-o", "new/b.png", "--style", onnx_style)
 
 
-# release test 13
 def test_smallest_picture_is_painted_and_a_smaller_one_refused_with_the_smallest_size(painted, tmp_path):
     noise_file(tmp_path / "a.png", 16, 16)
     noise_file(tmp_path / "small.png", 15, 16)
@@ -258,7 +253,6 @@ def test_smallest_picture_is_painted_and_a_smaller_one_refused_with_the_smallest
     assert "small.png is 16x15 pixels but at least 16x16 are needed" in err
 
 
-# release test 5
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
 def test_cut_picture_is_exit_status_4_and_one_sentence_from_a_process(suffix, fastnst, tmp_path, onnx_style):
     whole = Path(noise_file(tmp_path / f"a.{suffix}")).read_bytes()
@@ -270,7 +264,6 @@ def test_cut_picture_is_exit_status_4_and_one_sentence_from_a_process(suffix, fa
     assert is_one_sentence(done.stderr.decode())
 
 
-# release test 5
 def test_allow_truncated_paints_what_is_left_and_warns(painted, tmp_path):
     whole = Path(noise_file(tmp_path / "a.jpg", 64, 64)).read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 3 // 4])
@@ -281,14 +274,12 @@ def test_allow_truncated_paints_what_is_left_and_warns(painted, tmp_path):
     assert "a.jpg: damaged parts, if any, are left gray" in err
 
 
-# release test 3
 def test_jpeg_named_png_is_painted(painted, tmp_path):
     noise_file(tmp_path / "a.png", format="JPEG")
 
     assert painted("a.png", "-o", "b.png") == (0, "b.png\n", "")
 
 
-# release test 16
 def test_animation_is_refused_with_frames_reject(refused, tmp_path, onnx_style):
     frames = [Image.new("L", (16, 16), color) for color in (0, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -298,7 +289,6 @@ def test_animation_is_refused_with_frames_reject(refused, tmp_path, onnx_style):
     )
 
 
-# release test 17
 def test_photo_from_a_phone_comes_out_upright_without_orientation(painted, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -310,7 +300,6 @@ def test_photo_from_a_phone_comes_out_upright_without_orientation(painted, tmp_p
         assert not image.getexif()
 
 
-# release test 17
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_where_a_photo_was_taken_is_not_in_the_painting(suffix, painted, tmp_path):
     exif = Image.Exif()
@@ -327,7 +316,6 @@ def test_where_a_photo_was_taken_is_not_in_the_painting(suffix, painted, tmp_pat
         assert "exif" not in image.info
 
 
-# release test 17
 def test_damaged_exif_is_not_mentioned(fastnst, tmp_path, onnx_style):
     noise_file(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
 
@@ -336,7 +324,6 @@ def test_damaged_exif_is_not_mentioned(fastnst, tmp_path, onnx_style):
     assert (done.returncode, done.stdout, done.stderr) == (0, b"b.png\n", b"")
 
 
-# release test 20
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_alpha_is_kept(suffix, painted, tmp_path):
     image = Image.fromarray(noise())
@@ -348,7 +335,6 @@ def test_alpha_is_kept(suffix, painted, tmp_path):
         np.testing.assert_array_equal(np.asarray(written.getchannel("A")), noise(seed=1)[..., 0])
 
 
-# release test 20
 def test_jpeg_is_flattened_on_white(painted, tmp_path):
     Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(tmp_path / "a.png")
 
@@ -357,7 +343,6 @@ def test_jpeg_is_flattened_on_white(painted, tmp_path):
         assert written.getextrema() == ((255, 255),) * 3
 
 
-# release test 21
 @pytest.mark.parametrize("size", [(17, 1023), (481, 640), (31, 37)])
 def test_output_has_the_size_of_the_input(size, painted, tmp_path):
     noise_file(tmp_path / "a.png", *size)
@@ -463,7 +448,6 @@ def test_strokes_too_large_for_the_picture_are_exit_status_4(refused, tmp_path, 
     )
 
 
-# release test 24
 @pytest.mark.parametrize(
     "name", ["folder.jpg", "pipe.jpg", "broken.jpg", "loop.jpg", "missing.jpg", "a" * 300 + ".jpg"]
 )
@@ -476,7 +460,6 @@ def test_what_is_no_ordinary_file_is_exit_status_4(name, refused, tmp_path, onnx
     assert name in refused(4, "stylize", name, "-o", "out", "--style", onnx_style)
 
 
-# release test 25
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -495,7 +478,6 @@ def test_odd_names_are_painted_and_safely_printed(name, shown, painted, tmp_path
     assert os.listdir(os.fsencode(tmp_path / "out")) == [name]
 
 
-# release test 25
 @pytest.mark.parametrize("name", [b"two\nlines.png", b"\xff\xfe.png", b"\x1b[31m.png"])
 def test_odd_names_are_safely_printed_in_errors(name, refused, tmp_path, onnx_style):
     (tmp_path / os.fsdecode(name)).write_bytes(b"")
@@ -505,7 +487,6 @@ def test_odd_names_are_safely_printed_in_errors(name, refused, tmp_path, onnx_st
     assert message.removesuffix("\n").isprintable()
 
 
-# release test 28
 def test_existing_output_is_refused_before_the_style_is_opened(refused, tmp_path):
     noise_file(tmp_path / "a.png")
     noise_file(tmp_path / "b.png")
@@ -514,7 +495,6 @@ def test_existing_output_is_refused_before_the_style_is_opened(refused, tmp_path
     assert "--overwrite" in refused(5, "sheet", "a.png", "-o", "b.png", "--style", "missing.onnx")
 
 
-# release test 28
 def test_existing_output_is_replaced_with_overwrite(painted, tmp_path):
     noise_file(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"old")
@@ -543,7 +523,6 @@ def three_bad_of_ten(tmp_path):
         (tmp_path / "in" / f"{index}.png").write_bytes(b"damaged")
 
 
-# release test 29
 def test_folder_run_carries_on_past_bad_pictures_and_says_so(three_bad_of_ten, painted, tmp_path):
     status, out, err = painted("in", "-o", "out")
 
@@ -555,7 +534,6 @@ def test_folder_run_carries_on_past_bad_pictures_and_says_so(three_bad_of_ten, p
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
-# release test 29
 def test_folder_run_tells_machines_as_json(three_bad_of_ten, painted):
     status, out, _ = painted("in", "-o", "out", "--json")
 
@@ -566,7 +544,6 @@ def test_folder_run_tells_machines_as_json(three_bad_of_ten, painted):
     assert all(failed["error"].startswith(failed["input"]) for failed in report["failed"])
 
 
-# release test 29
 def test_fail_fast_stops_at_the_first_bad_picture(three_bad_of_ten, painted):
     status, out, _ = painted("in", "-o", "out", "--fail-fast")
 
@@ -584,7 +561,6 @@ def test_skip_existing_paints_only_the_rest(painted, tmp_path):
     assert (tmp_path / "out/a.png").read_bytes() == b"kept"
 
 
-# release test 41
 def test_pictures_that_differ_by_suffix_collide_in_one_format(refused, tmp_path):
     noise_file(tmp_path / "in/a.png")
     noise_file(tmp_path / "in/a.jpg")
@@ -594,7 +570,6 @@ def test_pictures_that_differ_by_suffix_collide_in_one_format(refused, tmp_path)
     )
 
 
-# release test 41
 def test_names_that_climb_stay_inside_the_output_folder(painted, tmp_path):
     noise_file(tmp_path / "x/y/a.png")
     noise_file(tmp_path / "b.png")
@@ -606,7 +581,6 @@ def test_names_that_climb_stay_inside_the_output_folder(painted, tmp_path):
     assert sorted(map(str, tmp_path.glob("*.png"))) == [str(tmp_path / "b.png")]
 
 
-# release test 41
 def test_collision_is_exit_status_2_before_work(refused, tmp_path):
     noise_file(tmp_path / "x/a.png")
     noise_file(tmp_path / "y/a.png")
@@ -616,7 +590,6 @@ def test_collision_is_exit_status_2_before_work(refused, tmp_path):
     )
 
 
-# release test 30
 @pytest.mark.parametrize("arguments", [["-", "-o", "-"], ["-o=-", "-"], ["--output", "-", "--", "-"]])
 def test_picture_goes_through_pipes(arguments, fastnst, tmp_path, onnx_style):
     data = Path(noise_file(tmp_path / "a.png")).read_bytes()
@@ -629,7 +602,6 @@ def test_picture_goes_through_pipes(arguments, fastnst, tmp_path, onnx_style):
         image.load()
 
 
-# release test 31
 def test_picture_is_not_written_to_a_terminal(tmp_path, onnx_style):
     noise_file(tmp_path / "a.png")
     terminal, end = os.openpty()
@@ -670,7 +642,6 @@ def test_bar_on_a_terminal_leaves_results_on_stdout(tmp_path, onnx_style):
     os.close(end)
 
 
-# release test 32
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_reader_that_leaves_early_is_exit_status_1_without_a_word(unbuffered, tmp_path, onnx_style):
     noise_file(tmp_path / "a.png", 256, 256)
@@ -689,7 +660,6 @@ def test_reader_that_leaves_early_is_exit_status_1_without_a_word(unbuffered, tm
     assert process.wait() == 1
 
 
-# release test 32
 @pytest.mark.parametrize("arguments", [["stylize", "a.png", "-o", "-", "--style"], ["info"]])
 def test_full_standard_output_is_exit_status_5_and_one_sentence(arguments, tmp_path, onnx_style):
     noise_file(tmp_path / "a.png")
@@ -720,14 +690,12 @@ def test_closed_standard_streams_are_no_reason_to_fail(tmp_path, onnx_style):
     assert (tmp_path / "b.png").exists()
 
 
-# release test 33
 def test_missing_folders_of_the_output_are_made(painted, tmp_path):
     noise_file(tmp_path / "a.png")
 
     assert painted("a.png", "-o", "new/er/b.png") == (0, "new/er/b.png\n", "")
 
 
-# release test 33
 @pytest.mark.parametrize("output", ["a.png/b.png", "a.png/deep/er", "x" * 300 + ".png"])
 def test_output_that_cannot_be_is_exit_status_5(output, refused, tmp_path, onnx_style):
     noise_file(tmp_path / "a.png")
@@ -735,7 +703,6 @@ def test_output_that_cannot_be_is_exit_status_5(output, refused, tmp_path, onnx_
     refused(5, "stylize", "a.png", "-o", output, "--style", onnx_style)
 
 
-# release test 33
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
 def test_read_only_folder_is_exit_status_5(refused, tmp_path, onnx_style):
     noise_file(tmp_path / "a.png")
@@ -744,7 +711,6 @@ def test_read_only_folder_is_exit_status_5(refused, tmp_path, onnx_style):
     refused(5, "stylize", "a.png", "-o", "out/b.png", "--style", onnx_style)
 
 
-# release test 33
 def test_full_disk_is_exit_status_5_and_leaves_no_part_of_a_file(tmp_path, onnx_style):
     noise_file(tmp_path / "a.png", 64, 64)
     (tmp_path / "b.png").write_bytes(b"old")
@@ -762,7 +728,6 @@ def test_full_disk_is_exit_status_5_and_leaves_no_part_of_a_file(tmp_path, onnx_
     }
 
 
-# release test 34
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_folder_run_keeps_whole_files_and_can_be_finished(number, status, painted, tmp_path, onnx_style):
     noise_file(tmp_path / "in/00.png", 200, 200)
@@ -789,7 +754,6 @@ def test_interrupted_folder_run_keeps_whole_files_and_can_be_finished(number, st
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{index:02}.png" for index in range(40)]
 
 
-# release test 35
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
 def test_device_that_is_not_there_is_exit_status_3_with_a_remedy(engine, fastnst, tmp_path, onnx_style, checkpoint):
     noise_file(tmp_path / "a.png")
@@ -803,7 +767,6 @@ def test_device_that_is_not_there_is_exit_status_3_with_a_remedy(engine, fastnst
     assert not (tmp_path / "b.png").exists()
 
 
-# release test 36
 def test_chosen_device_is_said_once_with_verbose(painted, tmp_path):
     noise_file(tmp_path / "a.png")
 
@@ -813,7 +776,6 @@ def test_chosen_device_is_said_once_with_verbose(painted, tmp_path):
     assert err.count("ONNX Runtime runs on") == 1
 
 
-# release test 37
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_same_command_twice_writes_the_same_bytes(suffix, painted, tmp_path):
     noise_file(tmp_path / "a.png", 65, 97)
@@ -824,7 +786,6 @@ def test_same_command_twice_writes_the_same_bytes(suffix, painted, tmp_path):
     assert (tmp_path / f"b.{suffix}").read_bytes() == (tmp_path / f"c.{suffix}").read_bytes()
 
 
-# release test 38
 def test_progress_elsewhere_than_on_a_terminal_is_plain_lines_on_stderr(painted, tmp_path):
     noise_file(tmp_path / "in/a.png")
     noise_file(tmp_path / "in/b.png")
@@ -859,7 +820,6 @@ def on_terminal(*arguments, cwd, columns=80, **environment):
     return shown.decode()
 
 
-# release test 38
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp_path, onnx_style):
     noise_file(tmp_path / "in/a.png")
@@ -875,7 +835,6 @@ def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp
     assert "Usage: fastnst styles" in help_text
 
 
-# release test 38
 def test_narrow_terminal_cuts_nothing_off(tmp_path, onnx_style):
     names = [f"out/a-name-far-longer-than-forty-columns-{index}.png" for index in range(2)]
     for name in names:

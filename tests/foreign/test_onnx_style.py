@@ -251,7 +251,6 @@ def test_a_network_that_makes_no_picture_is_refused_unless_its_values_are_told(t
     np.testing.assert_allclose(stylized, 0.5, atol=1e-3)
 
 
-# release test 51
 def test_a_style_of_another_project_runs_from_the_command_line_and_says_how(net, tmp_path, capsys):
     style = save(tmp_path / "candy.onnx", exported(net, "255", (64, 96)))
     command = ["stylize", str(PHOTOS / "cat.jpg"), "-o", str(tmp_path / "out.png"), "--style", str(style)]

@@ -97,7 +97,6 @@ def test_a_folder_has_one_checksum_over_all_its_files(originals, tmp_path):
     assert load_checkpoint(other.path)[1].origin["sha256"] != before
 
 
-# release test 45
 class Payload:
     """Runs a command when it is unpickled."""
 
@@ -127,7 +126,6 @@ class Wicked(str):
         return os.system, (f"touch {self}",)
 
 
-# release test 45
 @pytest.mark.parametrize("kind", ["zip", "legacy", "raw", "in a name"])
 def test_a_pickle_that_runs_code_is_refused_and_not_run(run, tmp_path, kind):
     target = tmp_path / "payload"
@@ -142,7 +140,6 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(run, tmp_path, kind):
     assert not (tmp_path / "a.safetensors").exists()
 
 
-# release test 44
 @pytest.mark.parametrize("kind", ["zip", "legacy", "raw"])
 def test_a_pickle_given_as_a_style_is_refused_and_not_run(run, tmp_path, kind):
     target = tmp_path / "payload"
@@ -167,7 +164,6 @@ def damaged(kind, whole):
     }[kind]
 
 
-# release test 46
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("kind", ["empty", "one byte", "cut", "almost whole", "garbage", "text", "zeros"])
 def test_a_damaged_file_is_refused(originals, tmp_path, kind, legacy):
@@ -184,7 +180,6 @@ def test_a_damaged_file_is_refused(originals, tmp_path, kind, legacy):
     assert not (tmp_path / "b.safetensors").exists()
 
 
-# release test 46
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_a_whole_network_is_refused_with_how_to_save_it_instead(tmp_path, legacy):
     torch.save(Examples("upsample_conv", times=2), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)

@@ -33,7 +33,6 @@ def test_the_structure_of_an_exported_file_is_that_found_by_onnx(onnx_style):
     assert json.loads(found.metadata["fastnst"])["style"]["name"] == "random"
 
 
-# release test 49
 @pytest.mark.parametrize(
     "content",
     [b"", b"garbage", bytes(1000), random.Random(0).randbytes(5000), b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04"],
@@ -44,7 +43,6 @@ def test_what_is_no_onnx_file_is_refused(tmp_path, content):
         read_onnx(save(tmp_path / "a.onnx", content))
 
 
-# release test 49
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(onnx_style, tmp_path, kept):
     data = onnx_style.read_bytes()
@@ -53,7 +51,6 @@ def test_a_truncated_file_is_refused(onnx_style, tmp_path, kept):
         read_onnx(save(tmp_path / "a.onnx", data[: int(len(data) * kept)]))
 
 
-# release test 49
 @pytest.mark.parametrize("place", ["graph", "branch", "function"])
 def test_operators_of_others_are_unsafe_wherever_they_are(tmp_path, place):
     node = helper.make_node("Run", ["image"], ["stylized"], domain="com.evil")
@@ -70,7 +67,6 @@ def test_operators_of_others_are_unsafe_wherever_they_are(tmp_path, place):
         read_onnx(save(tmp_path / "a.onnx", content))
 
 
-# release test 50
 @pytest.mark.parametrize(
     "place", ["initializer", "attribute", "attributes", "branch", "sparse", "function", "default", "training"]
 )
@@ -93,7 +89,6 @@ def test_external_data_is_unsafe_wherever_it_is(tmp_path, place):
         read_onnx(save(tmp_path / "a.onnx", content))
 
 
-# release test 50
 @pytest.mark.parametrize("bit", [32, 34, 62])
 def test_a_field_number_that_other_readers_would_cut_short_is_refused(tmp_path, bit):
     hidden = model(weights=(external("secret.bin"),)).graph.SerializeToString()
@@ -103,7 +98,6 @@ def test_a_field_number_that_other_readers_would_cut_short_is_refused(tmp_path, 
         read_onnx(save(tmp_path / "a.onnx", model().SerializeToString() + graph))
 
 
-# release test 51
 def test_a_file_of_more_than_64_mib_is_refused(tmp_path):
     path = save(tmp_path / "a.onnx", model())
     os.truncate(path, 200 << 20)
@@ -123,7 +117,7 @@ def test_nesting_without_end_is_refused(tmp_path):
         read_onnx(save(tmp_path / "a.onnx", model(*graph.node)))
 
 
-# release test 49 and B.7: flip, cut, splice
+# Flip, cut, splice.
 def test_300_mutations_are_read_or_raise_our_errors(onnx_style, tmp_path):
     chance = random.Random(0)
     data = onnx_style.read_bytes()

@@ -220,7 +220,6 @@ def test_a_signal_saves_the_painting_as_it_is(configure, tmp_path, name):
     np.testing.assert_array_equal(pixels(tmp_path / "painting.png"), pixels(tmp_path / "two.png"))
 
 
-# release test 92
 def test_a_loss_that_is_not_finite_saves_the_last_good_picture(configure, tmp_path):
     def step(number, total, gray):
         return Step(OptimizeReport(number, 8, number, 0.0, 0.0, 0.0, total), torch.full((1, 3, 8, 8), gray))
@@ -235,7 +234,6 @@ def test_a_loss_that_is_not_finite_saves_the_last_good_picture(configure, tmp_pa
     assert (pixels(config.output) == 153).all()
 
 
-# release test 92
 def test_weights_that_overflow_exit_with_six_and_leave_the_start(configure, pictures, tmp_path, capsys):
     weights = load_file(BUNDLED)
     weights["features.2.weight"] = torch.full_like(weights["features.2.weight"], float("inf"))

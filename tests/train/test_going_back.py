@@ -27,7 +27,6 @@ def diverged(output: Path) -> dict[str, object]:
     return json.loads((output.with_suffix("") / "diverged.json").read_text())
 
 
-# release test 90
 def test_learning_rate_of_a_million_is_a_diverged_error_and_leaves_a_report(configure, output):
     with pytest.raises(DivergedError, match="lower --learning-rate") as caught:
         train(configure(output, learning_rate=1e6, save_every=1))
@@ -40,7 +39,6 @@ def test_learning_rate_of_a_million_is_a_diverged_error_and_leaves_a_report(conf
     assert len(metrics(output)) == step
 
 
-# release test 90
 def test_infinite_gradient_is_a_diverged_error_and_leaves_no_checkpoint(configure, output):
     with pytest.raises(DivergedError):
         train(configure(output, content_weight=1e37))
@@ -51,7 +49,6 @@ def test_infinite_gradient_is_a_diverged_error_and_leaves_no_checkpoint(configur
     assert not configure(output).state_path.exists()
 
 
-# release test 90
 def test_style_that_is_not_a_number_is_a_diverged_error_and_leaves_no_checkpoint(configure, output, tmp_path):
     loss_network = {key: tensor for key, tensor in load_file(BUNDLED).items() if int(key.split(".")[1]) < 10}
     loss_network["features.2.bias"][3] = float("nan")
@@ -64,7 +61,6 @@ def test_style_that_is_not_a_number_is_a_diverged_error_and_leaves_no_checkpoint
     assert not output.exists()
 
 
-# release test 90
 def test_checkpoint_from_before_the_divergence_stays(configure, finished, output):
     shutil.copytree(finished.parent, output.parent)
 
@@ -92,7 +88,6 @@ def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     monkeypatch.setattr(TrainingRun, "step", spoiled)
 
 
-# release test 90
 def test_loss_that_is_not_finite_once_goes_back_to_the_last_save_and_learns_more_slowly(
     configure, finished, output, monkeypatch, caplog
 ):
@@ -134,7 +129,6 @@ def test_going_back_twice_to_a_state_that_is_no_good_tries_the_one_before(config
     assert [step for step, *_ in losses(output)] == list(range(STEPS))
 
 
-# release test 90
 def test_fourth_loss_that_is_not_finite_ends_the_run_at_a_good_checkpoint(configure, output, monkeypatch):
     spoil_loss(monkeypatch, step=6, times=4)
 

@@ -151,7 +151,6 @@ def test_existing_output_is_refused_before_any_work(configure, finished, output,
     assert list(output.parent.iterdir()) == [output]
 
 
-# release test 85
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 0)], ids=lambda n: str(int(n))
 )
@@ -166,7 +165,6 @@ def test_signal_saves_after_the_step_and_exits_with_its_status(configure, finish
     assert_same_run(output, finished)
 
 
-# release test 85
 def test_second_signal_ends_at_once(configure, output):
     death = killed(configure(output), 6, signal.SIGTERM, times=2)
 
@@ -174,7 +172,6 @@ def test_second_signal_ends_at_once(configure, output):
     assert load_state(configure(output).state_path).values["step"] == 4
 
 
-# release test 85
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_raises_interrupted_in_python_and_handlers_are_put_back(configure, output, number):
     before = signal.getsignal(number)
@@ -204,7 +201,6 @@ def full_disk() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-# release test 86
 def test_training_goes_on_while_the_disk_is_full_and_the_last_good_checkpoint_stays(
     configure, finished, output, full_disk, caplog
 ):
@@ -226,7 +222,6 @@ def test_training_goes_on_while_the_disk_is_full_and_the_last_good_checkpoint_st
     assert_same_run(output, finished)
 
 
-# release test 86
 def test_full_disk_costs_previews_and_says_so_once_and_never_the_run(configure, finished, output, full_disk, caplog):
     logs = output.parent / "logs"
 
@@ -241,7 +236,6 @@ def test_full_disk_costs_previews_and_says_so_once_and_never_the_run(configure, 
     assert steps == list(range(STEPS))
 
 
-# release test 86
 def test_third_failed_save_in_a_row_ends_the_run(configure, output, full_disk, caplog):
     def fill(report: StepReport) -> None:
         if report.step == 4:
@@ -259,7 +253,6 @@ def test_third_failed_save_in_a_row_ends_the_run(configure, output, full_disk, c
     assert temporary_files(output.parent) == []
 
 
-# release test 86
 def test_final_save_that_fails_is_an_error_at_once(configure, output, full_disk):
     with pytest.raises(OutputError):
         train(configure(output, steps=3), lambda _: full_disk(100_000))
@@ -267,7 +260,6 @@ def test_final_save_that_fails_is_an_error_at_once(configure, output, full_disk)
     assert not output.exists()
 
 
-# release test 87
 def test_folder_that_cannot_be_made_is_an_output_error_before_any_work(configure, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
@@ -277,7 +269,6 @@ def test_folder_that_cannot_be_made_is_an_output_error_before_any_work(configure
     assert caught.value.exit_status == 5
 
 
-# release test 87
 def test_folder_removed_while_training_is_made_again(configure, finished, output, caplog):
     def remove(report: StepReport) -> None:
         if report.step == 5:
@@ -290,7 +281,6 @@ def test_folder_removed_while_training_is_made_again(configure, finished, output
     assert "metrics.jsonl was removed" in caplog.text
 
 
-# release test 87
 def test_folder_that_cannot_be_made_again_ends_the_run_with_an_output_error(configure, output):
     def replace(report: StepReport) -> None:
         if report.step == 5:
@@ -301,7 +291,6 @@ def test_folder_that_cannot_be_made_again_ends_the_run_with_an_output_error(conf
         train(configure(output), replace)
 
 
-# release test 97
 def test_time_limit_saves_and_the_resumed_run_ends_like_one_never_stopped(configure, finished, output, caplog):
     train(configure(output, time_limit=1e-3))
 
@@ -311,7 +300,6 @@ def test_time_limit_saves_and_the_resumed_run_ends_like_one_never_stopped(config
     assert_same_run(output, finished)
 
 
-# release test 96
 @pytest.mark.parametrize("same", ["output", "logs"])
 def test_second_run_of_the_same_output_or_logs_is_refused_at_once(configure, finished, output, tmp_path, same):
     first = configure(output, logdir=tmp_path / "logs")
@@ -349,7 +337,6 @@ def test_leftovers_of_a_killed_save_are_removed_and_those_of_others_stay(configu
     assert others.exists()
 
 
-# release test 95
 @pytest.mark.parametrize("error", [MemoryError, SystemExit, ValueError])
 def test_worker_that_dies_ends_the_run_and_the_checkpoint_stays(configure, output, monkeypatch, error):
     crop = Photographs.crop
@@ -394,7 +381,6 @@ BAD = {"truncated0.jpg", "truncated1.jpg", "empty.jpg", "bomb.png", "loop.jpg", 
 BAD |= {f"noise{number}.jpg" for number in range(4)}
 
 
-# release test 93
 def test_unusable_photos_are_left_out_listed_and_never_fatal(configure, output, tmp_path, odd_photos, caplog):
     config = configure(output, content=odd_photos, batch_size=4)
 
@@ -410,7 +396,6 @@ def test_unusable_photos_are_left_out_listed_and_never_fatal(configure, output, 
     assert weights(again) == weights(output)
 
 
-# release test 93
 def test_resume_over_unusable_photos_ends_like_one_never_interrupted(configure, output, tmp_path, odd_photos):
     whole = train(configure(tmp_path / "whole.safetensors", content=odd_photos, batch_size=4))
     crash_in(configure(output, content=odd_photos, batch_size=4), 9)
@@ -420,7 +405,6 @@ def test_resume_over_unusable_photos_ends_like_one_never_interrupted(configure, 
     assert_same_run(output, whole)
 
 
-# release test 93
 def test_folder_with_nothing_usable_is_an_input_error_at_the_start(configure, output, odd_photos):
     for path in odd_photos.iterdir():
         if path.name not in BAD or path.name.startswith("truncated"):

@@ -86,7 +86,6 @@ def test_more_ranks_than_gpus_is_an_error_that_says_how_many_there_are():
         Ranks(99, 100, 99).device(torch.device("cuda"))
 
 
-# release test 99
 @pytest.mark.usefixtures("one_thread")
 def test_two_ranks_of_two_train_like_one_of_four(configure, output, tmp_path, two_ranks):
     # At ten times this rate the difference, which is rounding that Adam makes more of, is 3e-5 after five steps.
@@ -126,7 +125,6 @@ def test_signal_to_one_rank_stops_both_at_the_same_step_and_the_run_goes_on(
     assert output.read_bytes()[-1000:] == whole.output.read_bytes()[-1000:]
 
 
-# release test 98
 @pytest.mark.parametrize("what", ["raise", int(signal.SIGKILL)])
 def test_when_one_rank_dies_all_end_and_the_checkpoint_stays(configure, output, what):
     config = configure(output, steps=100_000)

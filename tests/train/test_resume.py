@@ -115,7 +115,6 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(configure, output):
     assert [scalar.step for scalar in events.Scalars("loss/total")] == list(range(STEPS))
 
 
-# release test 89
 def test_resume_with_other_options_is_refused_and_names_them(configure, output):
     crash_in(configure(output), 5)
     before = output.read_bytes()
@@ -129,7 +128,6 @@ def test_resume_with_other_options_is_refused_and_names_them(configure, output):
     assert output.read_bytes() == before
 
 
-# release test 89
 def test_resume_with_another_painting_or_size_is_refused(configure, output, tmp_path):
     crash_in(configure(output), 5)
     Image.new("RGB", (96, 96), (10, 200, 30)).save(tmp_path / "painting.png")  # of the same name
@@ -158,7 +156,6 @@ def test_resume_with_fewer_steps_than_are_done_is_refused(configure, output):
         train(configure(output, resume=True, steps=5))
 
 
-# release test 83
 def test_run_killed_twice_at_random_steps_ends_like_one_never_killed(configure, finished, output):
     first, second = sorted(random.Random(0).sample(range(1, STEPS), 2))
 
@@ -188,7 +185,6 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-# release test 88
 @pytest.mark.parametrize("damage", [truncate, flip_bit, empty])
 def test_damaged_resume_state_is_named_and_the_one_before_is_used(configure, finished, output, damage, caplog):
     crash_in(configure(output), 10)
@@ -203,7 +199,6 @@ def test_damaged_resume_state_is_named_and_the_one_before_is_used(configure, fin
     assert_same_run(output, finished)
 
 
-# release test 88
 def test_good_state_stays_when_a_run_resumed_from_it_dies_too(configure, finished, output):
     crash_in(configure(output), 10)
     flip_bit(configure(output).state_path)
@@ -215,7 +210,6 @@ def test_good_state_stays_when_a_run_resumed_from_it_dies_too(configure, finishe
     assert_same_run(output, finished)
 
 
-# release test 88
 def test_two_damaged_resume_states_are_a_model_error(configure, output):
     crash_in(configure(output), 10)
     state = configure(output).state_path
@@ -253,7 +247,6 @@ def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(con
     assert_same_run(output, finished)
 
 
-# release test 84
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):
     def save_until(call: int, folder: Path) -> "subprocess.CompletedProcess[bytes]":
         folder.mkdir()

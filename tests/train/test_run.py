@@ -67,7 +67,6 @@ def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finish
     assert caught.value.exit_status == 2
 
 
-# release test 91
 def test_float16_overflow_skips_a_step_and_goes_on(configure, output):
     run = TrainingRun(configure(output, precision="fp16"), torch.device("cpu"))
     run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, backoff_factor=2.0**-50)

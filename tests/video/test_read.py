@@ -63,7 +63,6 @@ def test_a_start_behind_the_end_of_the_clip_is_an_input_error(tmp_path):
         read(make_animation(tmp_path / "a.gif"), start=5)
 
 
-# release test 104
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi", ".webm"])
 def test_of_a_clip_that_was_cut_off_the_rest_is_read_and_the_loss_is_told(tmp_path, suffix):
     codec = {".webm": "libvpx-vp9", ".avi": "mpeg4"}.get(suffix, "libx264")
@@ -83,7 +82,6 @@ def test_of_a_clip_that_was_cut_off_the_rest_is_read_and_the_loss_is_told(tmp_pa
         assert "was cut off" in (reader.problem or "") or "is damaged" in (reader.problem or "")
 
 
-# release test 104
 def test_a_clip_without_its_index_is_an_input_error(tmp_path):
     path = make_clip(tmp_path / "a.mp4", frames=30)
     data = path.read_bytes()
@@ -93,7 +91,6 @@ def test_a_clip_without_its_index_is_an_input_error(tmp_path):
         open_clip(path)
 
 
-# release test 104
 def test_sound_alone_or_no_frame_is_an_input_error(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         track = container.add_stream("aac", rate=48_000, layout="mono")
@@ -106,7 +103,6 @@ def test_sound_alone_or_no_frame_is_an_input_error(tmp_path):
         open_clip(tmp_path / "a.mp4")
 
 
-# release test 101
 def test_a_decoder_that_fails_is_an_input_error_with_its_message(tmp_path):
     path = make_clip(tmp_path / "a.mkv", frames=3)
     data = bytearray(path.read_bytes())
@@ -118,7 +114,6 @@ def test_a_decoder_that_fails_is_an_input_error_with_its_message(tmp_path):
         read(path)
 
 
-# release test 102
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash", "hls in mp4", "sdp"])
 def test_a_script_named_like_a_video_leads_nowhere(tmp_path, kind):
     (tmp_path / "secret.txt").write_text("secret")
@@ -167,7 +162,6 @@ def test_a_reference_to_another_file_is_not_followed(tmp_path):
     assert len(frames) in (0, 8)
 
 
-# release test 103
 @pytest.mark.parametrize("name", ["-i", "$(x).mp4", "a;b", "http:", "%d.png", "concat:a|b", "pipe:0", "a\nb.mp4"])
 def test_a_name_is_nothing_but_a_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

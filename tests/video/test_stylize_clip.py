@@ -236,7 +236,6 @@ def test_progress_counts_frames_and_tells_the_time_left(tmp_path, capsys):
     assert "0:00 left" in err
 
 
-# release test 16
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
 def test_of_2000_frames_the_first_is_painted_unless_all_are_asked_for(tmp_path, suffix, capsys):
     source = tmp_path / f"a{suffix}"
@@ -256,7 +255,6 @@ def test_of_2000_frames_the_first_is_painted_unless_all_are_asked_for(tmp_path, 
     assert len(read(tmp_path / "d.gif")) == 5
 
 
-# release test 101
 def test_without_pyav_the_remedy_is_told_before_any_work(tmp_path, monkeypatch, capsys):
     source = make_clip(tmp_path / "a.mp4")
     animation = make_animation(tmp_path / "a.gif")
@@ -279,7 +277,6 @@ def test_animations_need_no_pyav(tmp_path, monkeypatch):
     assert len(read(tmp_path / "b.webp")) == 3
 
 
-# release tests 102 and 104
 def test_what_is_no_clip_is_exit_status_4(tmp_path, capsys):
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n")
 
@@ -288,7 +285,6 @@ def test_what_is_no_clip_is_exit_status_4(tmp_path, capsys):
     assert not (tmp_path / "b.mp4").exists()
 
 
-# release test 104
 def test_a_clip_that_was_cut_off_is_painted_as_far_as_it_goes_with_exit_status_1(tmp_path, capsys):
     source = make_clip(tmp_path / "a.mkv", frames=90, rate=Fraction(25))
     data = source.read_bytes()
@@ -302,7 +298,6 @@ def test_a_clip_that_was_cut_off_is_painted_as_far_as_it_goes_with_exit_status_1
     assert said["failed"][0]["error"]
 
 
-# release test 105
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
 def test_interrupted_what_is_painted_is_a_clip_that_plays(tmp_path, number, status, suffix):
@@ -336,7 +331,6 @@ def test_interrupted_in_python_it_is_interrupted(tmp_path):
         stylize_clip(SAME, Job(source, tmp_path / "b.mp4"), OPTIONS, WHOLE, stop)
 
 
-# release test 105
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", ".webp"])
 def test_a_full_disk_leaves_nothing_behind(tmp_path, suffix):
     source = make_clip(tmp_path / "a.mp4", size=(160, 120), frames=40)
