@@ -3,7 +3,7 @@
 Arguments: clip, output.
 """
 
-import resource
+import re
 import sys
 from pathlib import Path
 
@@ -13,4 +13,5 @@ from fastnst.stylize import Stylizer
 from fastnst.video.stylize import stylize_clip
 
 stylize_clip(Stylizer(lambda images: images), Job(Path(sys.argv[1]), Path(sys.argv[2])), StylizeOptions(overwrite=True))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+# Not ru_maxrss, in which a process inherits the peak of the one that started it.
+print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10)
