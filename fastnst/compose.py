@@ -23,14 +23,14 @@ from PIL import Image, ImageColor, ImageFilter
 from fastnst.config import MaskOptions
 from fastnst.errors import InputError
 from fastnst.files import printable
-from fastnst.image import SMALLEST, Picture, Pixels, read_picture
+from fastnst.image import LUMA, SMALLEST, Picture, Pixels, read_picture
 
 Plane = npt.NDArray[np.floating[Any]]  # float32 (H, W), 0..255
 Floats = npt.NDArray[np.floating[Any]]  # float32 (H, W, 3), 0..255 and, before the gamut, beyond
 
 
 # Luma of ITU-R BT.601, as in JPEG and in Gatys et al. 2016, "Preserving color in neural artistic style transfer".
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_LUMA = np.array(LUMA, dtype=np.float32)
 
 # natural_mix
 _TONES = 0.6  # the exponent with which they lead

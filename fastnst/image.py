@@ -41,6 +41,8 @@ SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 # A photograph that exports and unknown networks are tried on.
 SAMPLE = Path(__file__).parent / "sample.jpg"
 
+# Red, green and blue in luma (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 # Mean and standard deviation of ImageNet, RGB 0..1: torchvision's networks and some other projects want them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -2,49 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS
+from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS, TVForm
+from fastnst.config import DEFAULT_WEIGHTS as DEFAULT_WEIGHTS
+from fastnst.config import LossForm as LossForm
+from fastnst.config import LossWeights as LossWeights
 from fastnst.errors import UsageError
 from fastnst.image import Picture, to_array
 from fastnst.vgg import Pooling, VGGFeatures
 
-LossForm = Literal["relative", "paper", "gatys"]
-TVForm = Literal["squared", "power"]
 Layers = Sequence[str] | Mapping[str, float]  # names, or names with the weight of each
 
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Multipliers of the three terms."""
-
-    content: float
-    style: float
-    tv: float
-
-    @classmethod
-    def resolve(
-        cls, form: LossForm, content: float | None = None, style: float | None = None, tv: float | None = None
-    ) -> "LossWeights":
-        """Those that are given, and the defaults of a form of weighing for the others."""
-        given = {"content": content, "style": style, "tv": tv}
-        return replace(DEFAULT_WEIGHTS[form], **{name: value for name, value in given.items() if value is not None})
-
-
-# paper: the defaults of Johnson's released code, for VGG features of 0..255 images.
-# gatys: the ratio of content to style of Gatys et al. 2015, figure 2, on the same features.
-# relative: by eye, over 14 styles; the terms are fractions of their targets' energy.
-DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
-    "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
-    "gatys": LossWeights(content=1.0, style=1e3, tv=0.0),
-    "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
-}
 
 GRID_WEIGHT = 10.0  # by eye, on one style: ten times more cost style and was no better
 GRID_WINDOW = 32  # pixels

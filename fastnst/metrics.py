@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.image import LUMA
+
 # A pan over a photograph as a camera on a tripod would take it.
 FRAMES = 6
 SPEEDS = (0.5, 2.0)  # pixels a frame
@@ -95,7 +97,7 @@ class Pan:
 
 def _luma(image: Tensor) -> Tensor:
     """(1, 3, H, W) -> (1, 1, H, W), BT.601."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
+    weights = torch.tensor(LUMA, device=image.device)
     return (image * weights.view(3, 1, 1)).sum(1, keepdim=True)
 
 

@@ -28,12 +28,15 @@ from fastnst.config.stylize import (
     StylizeOptions,
 )
 from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
+from fastnst.config.weights import DEFAULT_WEIGHTS, OPTIMIZED_STYLE, LossForm, LossWeights, TVForm
 
 __all__ = [
     "CONTENT_LAYERS",
+    "DEFAULT_WEIGHTS",
     "GATYS_CONTENT",
     "GATYS_STYLE",
     "LISTED",
+    "OPTIMIZED_STYLE",
     "STYLE_LAYERS",
     "ChannelOrder",
     "ClipOptions",
@@ -48,6 +51,8 @@ __all__ = [
     "FilterOptions",
     "FinetuneConfig",
     "ImportOptions",
+    "LossForm",
+    "LossWeights",
     "MaskOptions",
     "OneImage",
     "OnnxOptions",
@@ -60,6 +65,7 @@ __all__ = [
     "StylizeBenchmark",
     "StylizeOptions",
     "SweepConfig",
+    "TVForm",
     "TradeoffConfig",
     "TrainBenchmark",
     "TrainConfig",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
@@ -19,11 +19,14 @@ from fastnst.config.shared import (
     SeedOption,
     layer_weights,
 )
+from fastnst.config.weights import OPTIMIZED_STYLE, LossForm, weight_help
 from fastnst.errors import UsageError
 
 # Gatys et al. 2015.
 GATYS_CONTENT = ("conv4_2",)
 GATYS_STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+
+FORMS: tuple[LossForm, ...] = get_args(LossForm)
 
 
 @Parameter(name="*")
@@ -80,12 +83,9 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     """weighing: relative fits any style, gatys and paper (Johnson's) are literally those of the papers"""
     ratio: Annotated[float | None, Range(0)] = None
     """content weight over style weight, in the place of both [default: relative 0.1, gatys 0.001, paper 0.2]"""
-    content_weight: Annotated[float | None, Range(0)] = None
-    """weight of the content term [default: 1]"""
-    style_weight: Annotated[float | None, Range(0)] = None
-    """weight of the style term [default: relative 10, gatys 1000, paper 5]"""
-    tv_weight: Annotated[float | None, Range(0)] = None
-    """weight of the total variation [default: relative 0.05, gatys 0, paper 1e-6]"""
+    content_weight: Annotated[float | None, Range(0), weight_help("content", *FORMS)] = None
+    style_weight: Annotated[float | None, Range(0), weight_help("style", *FORMS, relative=OPTIMIZED_STYLE)] = None
+    tv_weight: Annotated[float | None, Range(0), weight_help("tv", *FORMS)] = None
     content_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_CONTENT
     """layers for content, with weights if they are not equal: conv4_2:1 conv5_2:0.5"""
     style_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_STYLE

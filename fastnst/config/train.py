@@ -16,6 +16,7 @@ from fastnst.config.shared import (
     LossNetworkOptions,
     SeedOption,
 )
+from fastnst.config.weights import weight_help
 from fastnst.errors import UsageError
 
 Preset = Literal["base", "fast", "tiny"]
@@ -87,12 +88,9 @@ class TrainConfig(TrainOptions):
     """checkpoint to write, NAME.safetensors"""
     style_size: Annotated[int, Range(32, 8192)] = 768
     """longer side the style image is scaled to, pixels: larger gives larger strokes"""
-    content_weight: Annotated[float | None, Range(0)] = None
-    """weight of the content term [default: 1]"""
-    style_weight: Annotated[float | None, Range(0)] = None
-    """weight of the style term [default: relative 2, paper 5]"""
-    tv_weight: Annotated[float | None, Range(0)] = None
-    """weight of the total variation [default: relative 0.05, paper 1e-6]"""
+    content_weight: Annotated[float | None, Range(0), weight_help("content", "relative", "paper")] = None
+    style_weight: Annotated[float | None, Range(0), weight_help("style", "relative", "paper")] = None
+    tv_weight: Annotated[float | None, Range(0), weight_help("tv", "relative", "paper")] = None
     temporal_weight: Annotated[float, Range(0)] = 0.0
     """weight of a penalty for flicker in clips, 0 is off; 3 with --style-weight 3 halves it"""
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastnst.compose import keep_histogram_colors, keep_luma_colors, read_mask, within_mask
-from fastnst.config import DescentOptions, OptimizeConfig, layer_weights
+from fastnst.config import OPTIMIZED_STYLE, DescentOptions, OptimizeConfig, layer_weights
 from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, printable
@@ -38,9 +38,6 @@ from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_feature
 from fastnst.optimize.descent import AdamState, descend_adam, descend_lbfgs
 from fastnst.video.write import check_animation, write_animation
 
-# In the relative form, where training has 2: by eye at 512 pixels with the layers of Gatys et al., whose content layer
-# lies deeper than that of training.
-RELATIVE_STYLE = 10.0
 FRAMES = 60  # of an animation, about
 RATE = 12  # of them a second
 HOLD = 1.5  # seconds that the last one stays
@@ -256,7 +253,7 @@ def weights_of(config: OptimizeConfig) -> LossWeights:
     if config.ratio is not None:
         content, style = (1.0, 1 / config.ratio) if config.ratio else (0.0, None)  # a ratio of zero is a texture
     if style is None and config.loss == "relative":
-        style = RELATIVE_STYLE
+        style = OPTIMIZED_STYLE
     weights = LossWeights.resolve(config.loss, content, style, config.tv_weight)
     if not (weights.content or weights.style):
         raise UsageError("content and style both have the weight zero, so nothing is to be painted; raise one")
