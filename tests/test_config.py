@@ -8,13 +8,14 @@ import pytest
 import fastnst.config
 from fastnst.cli import main
 from fastnst.config import ReconstructConfig, StylizeOptions, TrainConfig, check_range, seconds
-from fastnst.config.ranges import Range
+from fastnst.config.ranges import Checked, Range
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets.spec import PRESETS
 from fastnst.vgg import layer_names
 
-OPTIONS = [kind for name in fastnst.config.__all__ if is_dataclass(kind := getattr(fastnst.config, name))]
+EXPORTED = [getattr(fastnst.config, name) for name in fastnst.config.__all__]
+OPTIONS = [kind for kind in EXPORTED if is_dataclass(kind) and issubclass(kind, Checked)]
 REQUIRED = {
     **dict.fromkeys(("image", "photo", "content", "style"), "a.jpg"),
     "folder": "photos",
