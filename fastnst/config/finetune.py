@@ -11,7 +11,7 @@ from fastnst.config.shared import ComputeOptions, Duration, OverwriteOption, See
 from fastnst.errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class OneFolder(Checked):
     """The argument of finetune."""
 

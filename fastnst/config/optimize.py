@@ -30,7 +30,7 @@ FORMS: tuple[LossForm, ...] = get_args(LossForm)
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class DescentOptions(ComputeOptions, SeedOption, OverwriteOption, LossNetworkOptions):
     """How a picture is found whose pixels are the parameters; with which loss, and by which method."""
 
@@ -52,7 +52,7 @@ class DescentOptions(ComputeOptions, SeedOption, OverwriteOption, LossNetworkOpt
     """folder for metrics.jsonl, TensorBoard and pictures [default: with --save-every beside the output, else none]"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ContentAndStyles(Checked):
     """The arguments of commands that optimize pixels; a class of its own, because cyclopts wants them first."""
 

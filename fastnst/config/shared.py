@@ -64,9 +64,12 @@ Duration = Annotated[
 
 COMMON = Group("Common options", sort_key=100)
 
+# What follows are parts of other classes of options, never made alone; each method that dataclasses would generate for
+# them costs time whenever the program starts.
+
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class DeviceOption(Checked):
     """Where there is something to compute."""
 
@@ -75,7 +78,7 @@ class DeviceOption(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ComputeOptions(DeviceOption):
     """Where there are convolutions to compute, and gradients of them."""
 
@@ -84,7 +87,7 @@ class ComputeOptions(DeviceOption):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class SeedOption(Checked):
     """Where there is chance."""
 
@@ -93,7 +96,7 @@ class SeedOption(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class OverwriteOption(Checked):
     """Where something is written."""
 
@@ -102,7 +105,7 @@ class OverwriteOption(Checked):
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class LossNetworkOptions(Checked):
     """Where a loss network looks at pictures."""
 
@@ -112,7 +115,7 @@ class LossNetworkOptions(Checked):
     """pooling of the loss network; average is smoother"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class OneImage(Checked):
     """The argument of commands about one picture; a class of its own, because cyclopts wants arguments first."""
 

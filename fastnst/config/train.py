@@ -23,7 +23,7 @@ Preset = Literal["base", "fast", "tiny"]
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class StepOptions(DeviceOption):
     """What a training step takes, in a training run and on the clock."""
 
@@ -41,7 +41,7 @@ class StepOptions(DeviceOption):
     """compile the network with torch.compile first"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class StyleAndPhotographs(Checked):
     """What commands that train learn from; a class of its own, because cyclopts wants arguments first."""
 
