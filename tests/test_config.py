@@ -15,7 +15,11 @@ from fastnst.nets.spec import PRESETS
 from fastnst.vgg import layer_names
 
 EXPORTED = [getattr(fastnst.config, name) for name in fastnst.config.__all__]
-OPTIONS = [kind for kind in EXPORTED if is_dataclass(kind) and issubclass(kind, Checked)]
+OPTIONS = [
+    kind
+    for kind in EXPORTED
+    if is_dataclass(kind) and issubclass(kind, Checked) and kind.__dataclass_params__.init  # else part of others
+]
 REQUIRED = {
     **dict.fromkeys(("image", "photo", "content", "style"), "a.jpg"),
     "folder": "photos",
