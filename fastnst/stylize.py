@@ -68,7 +68,7 @@ class Hooks:
     def check(self) -> None:
         """Raises FastnstError if the work was stopped."""
         if self.stopped():
-            raise FastnstError("painting was stopped")
+            raise FastnstError("stylizing was stopped")
 
     def report(self, share: float) -> None:
         """Tell how far a picture in bands is, unless the work was stopped, as in check."""

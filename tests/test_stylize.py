@@ -194,7 +194,7 @@ def test_hooks_change_the_statistics_inside_and_outside_the_mask_each_by_its_own
 
 @pytest.mark.parametrize("options", [StylizeOptions(), StylizeOptions(tile=64)])
 def test_nothing_begins_once_it_is_stopped(options):
-    with pytest.raises(FastnstError, match="painting was stopped"):
+    with pytest.raises(FastnstError, match="stylizing was stopped"):
         Stylizer.open("great-wave-tiny").stylize_picture(Picture(noise()), options, Hooks(stopped=lambda: True))
 
 
@@ -202,7 +202,7 @@ def test_a_picture_in_bands_is_given_up_once_it_is_stopped():
     shares = []
     hooks = Hooks(on_progress=shares.append, stopped=lambda: bool(shares))
 
-    with pytest.raises(FastnstError, match="painting was stopped"):
+    with pytest.raises(FastnstError, match="stylizing was stopped"):
         Stylizer.open("great-wave-tiny").stylize_picture(Picture(noise(200, 200)), StylizeOptions(tile=64), hooks)
 
     assert len(shares) == 1

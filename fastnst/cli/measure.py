@@ -69,7 +69,7 @@ def benchmark_stylize(
     *,
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
-    """Time painting with every preset and engine, taking turns."""
+    """Time stylizing with every preset and engine, taking turns."""
     from fastnst.benchmark import benchmark_stylize as time_stylizing
 
     return _compare(partial(time_stylizing, options), (options.rounds + 1) * len(options.size), verbosity)

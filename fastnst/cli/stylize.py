@@ -38,7 +38,7 @@ def stylize(
     seed: int = 0,  # noqa: ARG001
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
-    """Paint pictures, or a clip, in a style.
+    """Stylize pictures, or a clip.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def stylize(
         name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
         [default: the nicest bundled one]
     mix:
-        shares of several styles, such as 0.7,0.3: one painting between those that were trained from the same start
+        shares of several styles, such as 0.7,0.3: one style between those that were trained from the same start
     engine:
         what runs the network; auto is ONNX Runtime where it is installed
     device:
         where it runs
     seed:
-        accepted everywhere; painting uses no chance
+        accepted everywhere; nothing here is drawn at random
     """
     verbosity.start()
     from fastnst.folder import plan
@@ -100,7 +100,7 @@ def _stylize_jobs(
                     raise outcome.error
                 yield outcome
         return
-    with Progress("painting", len(jobs), "picture", quiet=verbosity.quiet) as progress:
+    with Progress("stylizing", len(jobs), "picture", quiet=verbosity.quiet) as progress:
         for outcome in run(stylizer, jobs, options):
             progress.advance()
             yield outcome
@@ -117,7 +117,7 @@ def _shares(verbosity: JsonVerbosity) -> "Iterator[OnProgress]":
         def on_progress(share: float) -> None:
             nonlocal progress
             if progress is None:
-                progress = stack.enter_context(Progress("painting", 100, "%", quiet=verbosity.quiet))
+                progress = stack.enter_context(Progress("stylizing", 100, "%", quiet=verbosity.quiet))
             if int(100 * share) > progress.done:
                 progress.at(int(100 * share))
 
@@ -149,7 +149,7 @@ def _stylize_clip(
     from fastnst.progress import Progress
     from fastnst.video.stylize import stylize_clip
 
-    with Progress("painting", 1, "frame", quiet=verbosity.quiet) as progress:
+    with Progress("stylizing", 1, "frame", quiet=verbosity.quiet) as progress:
 
         def on_frame(done: int, total: int) -> None:
             progress.total = total
@@ -187,7 +187,7 @@ def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
 
 @app.command
 def sheet(config: SheetConfig, *, verbosity: Verbosity = Verbosity()) -> int:
-    """Paint one photo in all bundled styles, on one labeled sheet."""
+    """Stylize one photo in all bundled styles, on one labeled sheet."""
     verbosity.start()
     from fastnst.sheet import stylize_sheet
 

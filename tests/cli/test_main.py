@@ -425,7 +425,7 @@ def test_a_picture_in_bands_is_the_same_and_shows_how_far_it_is(painted, tmp_pat
     status, out, err = painted("a.png", "-o", "bands.png", "--tile", "64")
 
     assert (status, out) == (0, "bands.png\n")
-    assert "painting 100 %" in err
+    assert "stylizing 100 %" in err
     whole, bands = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("whole.png", "bands.png"))
     assert np.abs(whole - bands).max() <= 1
 
@@ -637,7 +637,7 @@ def test_bar_on_a_terminal_leaves_results_on_stdout(tmp_path, onnx_style):
     )
 
     assert done.stdout == b"out/a.png\nout/b.png\n"
-    assert b"painting" in os.read(terminal, 100_000)
+    assert b"stylizing" in os.read(terminal, 100_000)
     os.close(terminal)
     os.close(end)
 
@@ -793,7 +793,7 @@ def test_progress_elsewhere_than_on_a_terminal_is_plain_lines_on_stderr(painted,
     status, out, err = painted("in", "-o", "out")
 
     assert (status, out) == (0, "out/a.png\nout/b.png\n")
-    assert err.startswith("painting picture 2/2, ")
+    assert err.startswith("stylizing picture 2/2, ")
     assert "\x1b" not in err
 
 
@@ -830,7 +830,7 @@ def test_terminal_without_colors_gets_neither_escapes_nor_a_bar(environment, tmp
 
     assert "\x1b" not in painting + help_text
     lines = painting.splitlines()
-    assert [line for line in lines if not line.startswith("painting picture ")] == ["out/a.png", "out/b.png"]
+    assert [line for line in lines if not line.startswith("stylizing picture ")] == ["out/a.png", "out/b.png"]
     assert len(lines) > 2
     assert "Usage: fastnst styles" in help_text
 

@@ -233,7 +233,7 @@ def test_the_command_paints_a_clip_and_prints_its_name(tmp_path, capsys):
 
 def test_progress_counts_frames_and_tells_the_time_left(tmp_path, capsys):
     assert main(["stylize", str(make_clip(tmp_path / "a.mp4")), "-o", str(tmp_path / "b.mp4"), "-s", str(STYLE)]) == 0
-    assert "painting frame 8/8" in (err := capsys.readouterr().err)
+    assert "stylizing frame 8/8" in (err := capsys.readouterr().err)
     assert "0:00 left" in err
 
 
