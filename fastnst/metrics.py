@@ -46,7 +46,8 @@ def grid(image: Tensor) -> Tensor:
 
     The energy at those frequencies over that of the frequencies around them, mean over the 15 of both directions.
     What repeats exactly every 4 pixels all over a picture was made by a network, not painted (Odena et al. 2016).
-    Photos and scanned paintings have 0.5 to 1.5. The same grid stands out more in a larger picture, so compare at one size.
+    Photos and scanned paintings have 0.5 to 1.5. The same grid stands out more in a larger picture, so compare at
+    one size.
     """
     height, width = image.shape[-2] // 4 * 4, image.shape[-1] // 4 * 4
     window = torch.outer(*(torch.hann_window(side, device=image.device) for side in (height, width)))

@@ -39,7 +39,7 @@ class Jolt:
         return (moved + self.noise.to(moved)).clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
     def distance(self, painted: Tensor, still: Tensor) -> Tensor:
-        """Mean squared difference of the stylized moved pictures and the moved stylized ones, (N, 3, H, W) each: scalar.
+        """Mean squared difference of moved pictures, stylized, and of stylized ones, moved, (N, 3, H, W) each: scalar.
 
         Source: Wang et al. 2020, "Consistent video style transfer via compound regularization", without optical flow
         and without a memory of frames; noise alone is "Stabilizing neural style transfer for video", Element AI 2018.
