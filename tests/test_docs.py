@@ -30,8 +30,11 @@ TRAINING = "--steps 3 --size 48 --batch-size 2 --preset fast --style-size 96 --p
 QUICK = {
     "train": TRAINING,
     "sweep": TRAINING,
-    "optimize": "--iterations 1 --size 288",
+    "optimize --scales": "--iterations 1 --size 288",
+    "optimize": "--iterations 1 --size 96",
     **dict.fromkeys(["reconstruct", "tradeoff"], "--iterations 1 --size 48"),
+    "evaluate": "--size 64",
+    "dream --zoom": "--iterations 1 --max-size 96 --octaves 2 --zoom 2",
     "dream": "--iterations 1 --max-size 96 --octaves 2",
     "visualize filters": "--iterations 1 --size 32 --filters 0-1",
 }
@@ -41,7 +44,7 @@ QUICK_PYTHON = {"steps=400": "steps=3, size=48, batch_size=2, style_size=96, pre
 
 def quick(words: list[str]) -> list[str]:
     """The same command with little to do; its own options of the same names are left out."""
-    name = next((name for name in QUICK if words[: len(name.split())] == name.split()), None)
+    name = next((name for name in QUICK if set(name.split()) <= set(words)), None)
     options = shlex.split(QUICK[name]) if name else []
     kept: list[str] = []
     for word in words:

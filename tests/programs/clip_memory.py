@@ -1,6 +1,6 @@
-"""Stylize a clip with the identity; prints the peak memory, MiB.
+"""Stylize a clip with the identity; prints the peak memory after half of its frames and after all, MiB.
 
-Arguments: clip, output.
+Arguments: clip, number of its frames, output.
 """
 
 import re
@@ -12,6 +12,21 @@ from fastnst.folder import Job
 from fastnst.stylize import Stylizer
 from fastnst.video.stylize import stylize_clip
 
-stylize_clip(Stylizer(lambda images: images), Job(Path(sys.argv[1]), Path(sys.argv[2])), StylizeOptions(overwrite=True))
-# Not ru_maxrss, in which a process inherits the peak of the one that started it.
-print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10)
+
+def peak():
+    # Not ru_maxrss, in which a process inherits the peak of the one that started it.
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
+
+
+def identity(images):
+    global seen
+    seen += len(images)
+    if seen >= half and not peaks:
+        peaks.append(peak())
+    return images
+
+
+clip, frames, output = sys.argv[1:]
+seen, half, peaks = 0, int(frames) // 2, []
+stylize_clip(Stylizer(identity), Job(Path(clip), Path(output)), StylizeOptions(overwrite=True))
+print(*peaks, peak())
