@@ -59,11 +59,13 @@ def open_image(file: Any, format: str) -> ImageFile.ImageFile:
             return open_png(file)
         if format in ("WEBP", "GIF", "BMP"):
             return Image.open(file, formats=(format,))
-        from fastnst import decoders
+        if format == "TIFF":
+            from fastnst.tiff import Tiff
 
-        if format in ("AVIF", "HEIF"):
-            return decoders.open_in_container(file, format)
-        return decoders.Tiff(file) if format == "TIFF" else decoders.Jpeg(file)
+            return Tiff(file)
+        from fastnst.decoders import Jpeg, open_in_container
+
+        return Jpeg(file) if format == "JPEG" else open_in_container(file, format)
 
 
 def draft(image: ImageFile.ImageFile, max_size: int | None, short_side: int | None) -> None:

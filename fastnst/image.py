@@ -120,8 +120,8 @@ def decode_picture(
     """Bytes of a picture in one of the formats in MAGIC -> upright sRGB pixels; the first frame of an animation.
 
     `max_size` scales the longer side down to that many pixels. `short_side` lets a JPEG be decoded at a half, a
-    quarter or an eighth as long as its shorter side keeps that many pixels: faster, for crops. `allow_truncated` decodes
-    what is left of a damaged file; if it is False, and not None, the error says that it would.
+    quarter or an eighth as long as its shorter side keeps that many pixels: faster, for crops.
+    `allow_truncated` decodes what is left of a damaged file; if it is False, and not None, the error names it.
 
     Raises UnsupportedFormatError for other bytes, InputError if damaged, too large, too small, or animated with
     frames="reject".

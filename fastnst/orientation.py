@@ -1,4 +1,4 @@
-"""Which way up a picture is stored: the orientation tag, read from EXIF data or XMP of which all else may be damaged."""
+"""Which way up a picture is stored: one tag, read from EXIF data or XMP of which all else may be damaged."""
 
 import re
 import struct
