@@ -83,7 +83,8 @@ def load(image: ImageFile.ImageFile, name: str, allow_truncated: bool | None) ->
         try:
             image.load()
         except (Exception, MemoryError) as error:
-            if allow_truncated is None or image.format not in _LENIENT:
+            packed = getattr(image, "use_load_libtiff", False)  # libtiff gives nothing of it
+            if allow_truncated is None or image.format not in _LENIENT or packed:
                 raise
             raise InputError(
                 f"{name} is cut off or damaged ({_reason(error)}); save it again, "

@@ -37,8 +37,15 @@ def to_rgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:
 
 def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     image = _in_space(image, source.profile.xcolor_space.strip())
-    transform = ImageCms.ImageCmsTransform(source, _SRGB, image.mode, "RGB")
-    return _plain(image) if _keeps(transform, image.mode) else transform.apply(image)
+    # Without the optimizations for 16 bits, which lose what is darkest.
+    exactly = ImageCms.Flags.NOOPTIMIZE if image.mode == "I;16" else ImageCms.Flags.NONE
+    transform = ImageCms.ImageCmsTransform(source, _SRGB, image.mode, "RGB", flags=exactly)
+    if _keeps(transform, image.mode):
+        return _plain(image)
+    if image.mode != "I;16":
+        return transform.apply(image)
+    table = transform.apply(Image.fromarray(np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)))
+    return Image.fromarray(np.asarray(table).reshape(-1, 3)[np.asarray(image)])
 
 
 def _in_space(image: Image.Image, space: str) -> Image.Image:
