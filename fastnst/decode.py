@@ -1,27 +1,27 @@
-"""What Pillow is asked for when a picture is decoded: one decoder, all of its pixels, upright, in sRGB.
+"""What Pillow is asked for when a picture is decoded: one decoder, all of its pixels, in sRGB.
 
 Pillow's errors, warnings and switches stay in here.
 """
 
 import logging
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
+from fastnst import profiles
 from fastnst.errors import FastnstError, InputError, first_line
+from fastnst.png import open_png
 
 log = logging.getLogger(__name__)
 
 _Pixels = npt.NDArray[np.uint8]
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+_LENIENT = ("JPEG", "PNG", "GIF", "TIFF", "BMP")  # whose decoders give what there is of a damaged file
 _truncation, _filters = threading.Lock(), threading.Lock()  # Python's warning filters and Pillow's switch are global
 
 
@@ -55,7 +55,17 @@ def quiet() -> Iterator[None]:
 def open_image(file: Any, format: str) -> ImageFile.ImageFile:
     """Read the header, with no decoder but the one that the magic bytes name."""
     with quiet():
-        return Image.open(file, formats=(format,))
+        if format == "PNG":
+            return open_png(file)
+        if format in ("WEBP", "GIF", "BMP"):
+            return Image.open(file, formats=(format,))
+        if format == "TIFF":
+            from fastnst.tiff import Tiff
+
+            return Tiff(file)
+        from fastnst.decoders import Jpeg, open_in_container
+
+        return Jpeg(file) if format == "JPEG" else open_in_container(file, format)
 
 
 def draft(image: ImageFile.ImageFile, max_size: int | None, short_side: int | None) -> None:
@@ -67,10 +77,19 @@ def draft(image: ImageFile.ImageFile, max_size: int | None, short_side: int | No
     image.draft(None, (max(1, int(width * kept)), max(1, int(height * kept))))
 
 
-def load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
-    """Decode all pixels; where damaged parts are allowed they are gray."""
+def load(image: ImageFile.ImageFile, name: str, allow_truncated: bool | None) -> None:
+    """Decode all pixels; where damaged parts are allowed they are gray. None is a caller that has no such option."""
     if not allow_truncated:
-        image.load()
+        try:
+            image.load()
+        except (Exception, MemoryError) as error:
+            packed = getattr(image, "use_load_libtiff", False)  # libtiff gives nothing of it
+            if allow_truncated is None or image.format not in _LENIENT or packed:
+                raise
+            raise InputError(
+                f"{name} is cut off or damaged ({_reason(error)}); save it again, "
+                "or paint what is left of it with --allow-truncated"
+            ) from error
         return
     with _truncation:
         before = ImageFile.LOAD_TRUNCATED_IMAGES
@@ -82,30 +101,10 @@ def load(image: ImageFile.ImageFile, name: str, allow_truncated: bool) -> None:
     log.warning("%s: damaged parts, if any, are left gray", name)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF tag says."""
-    try:
-        with quiet():
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, TypeError, SyntaxError, KeyError, struct.error, OverflowError, ZeroDivisionError):
-        log.info("an unreadable EXIF block was ignored")
-        return image
-
-
 def to_srgb(image: Image.Image, profile: bytes, name: str) -> tuple[_Pixels, _Pixels | None]:
     """An image of any mode and its profile, if any -> sRGB (H, W, 3) on white, and its transparency (H, W), if any."""
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits: scaled, because Pillow's own conversion clips to white.
-        depth = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.rint(np.clip(depth / 257, 0, 255)).astype(np.uint8))
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"))
-        image = image.convert("RGB")
-    elif image.mode in ("P", "1", "PA"):
-        image = image.convert("RGB" if image.mode != "1" else "L")
-    rgb = np.asarray(_by_profile(image, profile, name))
+    colors, alpha = _without_transparency(image)
+    rgb = np.asarray(profiles.to_rgb(colors, profile, name))
     if alpha is None or alpha.min() == 255:
         return np.ascontiguousarray(rgb), None
     # Colors under full transparency are arbitrary and must not bleed into what is stylized beside them.
@@ -113,15 +112,34 @@ def to_srgb(image: Image.Image, profile: bytes, name: str) -> tuple[_Pixels, _Pi
     return np.rint(rgb * cover + 255 * (1 - cover)).astype(np.uint8), alpha
 
 
-def _by_profile(image: Image.Image, profile: bytes, name: str) -> Image.Image:
-    """The image in sRGB; a profile that cannot be used is ignored."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if not ImageCms.getProfileDescription(source).startswith("sRGB"):
-                converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            log.warning("%s: its color profile is ignored (%s)", name, _reason(error))
-    return image.convert("RGB")
+def _without_transparency(image: Image.Image) -> tuple[Image.Image, _Pixels | None]:
+    """The colors alone, gray still gray, in a mode that a profile can be applied to; and the transparency, if any."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I") or image.mode == "F":
+        depth = _sixteen_bits(image)
+        alpha = np.where(depth == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
+        return Image.fromarray(depth), alpha
+    if isinstance(key, tuple) and image.mode == "RGB" and max(key) > 255:  # of 16 bits, in an animation
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    if image.has_transparency_data:
+        gray = image.mode in ("L", "LA", "La", "1")
+        image = image.convert("LA" if gray else "RGBA")
+        return image.convert("L" if gray else "RGB"), np.asarray(image.getchannel("A"))
+    if image.mode in ("P", "PA", "1"):
+        return image.convert("L" if image.mode == "1" else "RGB"), None
+    return image, None
+
+
+def _sixteen_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
+    """Whole numbers of 16 or more bits, and floats, as 0..65535.
+
+    What does not say how white is, is taken to be the least of 1 (floats), 65535 and 32 bits that nothing exceeds.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return values.astype(np.uint16)
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
+    whites = [1, 255, 65_535] if image.mode == "F" else [65_535, 2**31 - 1]
+    white = next((white for white in whites if values.max() <= white), values.max())
+    return np.rint(np.clip(values / white, 0, 1) * 65_535).astype(np.uint16)

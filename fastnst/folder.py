@@ -14,6 +14,7 @@ from fastnst.ahead import each_ahead
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, printable, write_bytes, write_stdout
+from fastnst.formats import HEAD
 from fastnst.image import SUFFIXES, Picture, encode_picture, looks_like_image, output_format
 from fastnst.nets.bands import OnProgress
 from fastnst.stylize import Hooks, Stylizer, read_content
@@ -156,7 +157,7 @@ def _is_picture(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            return looks_like_image(file.read(16)) is not None
+            return looks_like_image(file.read(HEAD)) is not None
     except OSError:
         return False
 

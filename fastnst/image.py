@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -18,23 +19,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.decode import decoding, draft, load, open_image, quiet, to_srgb, upright
+from fastnst.decode import decoding, draft, load, open_image, quiet, to_srgb
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
+from fastnst.formats import HEAD, MAGIC
+from fastnst.formats import looks_like_image as looks_like_image
+from fastnst.orientation import upright, upright_in_memory
+from fastnst.png import clear_deep_color, deep_color_is_transparent
 
 log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) or, for alpha, (H, W); sRGB 0..255
 Array = npt.NDArray[np.float32]  # (N, 3, H, W) RGB 0..1
 
-# What is decoded, by the bytes a file begins with; the name of a file means nothing.
-MAGIC: dict[str, tuple[tuple[int, bytes], ...]] = {
-    "JPEG": ((0, b"\xff\xd8\xff"),),
-    "PNG": ((0, b"\x89PNG\r\n\x1a\n"),),
-    "WEBP": ((0, b"RIFF"), (8, b"WEBP")),
-    "GIF": ((0, b"GIF8"),),
-    "AVIF": ((4, b"ftypavi"),),
-}
 # What is written, by the suffix of the output.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
@@ -49,7 +46,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 16  # pixels a side; below that reflection and instance statistics have nothing to work with
 
 Frames = Literal["first", "all", "reject"]
-_PROFILE_LIMIT = 1 << 20  # bytes; real profiles are a few kB, large CMYK ones under 1 MiB
 
 
 @dataclass(frozen=True)
@@ -118,13 +114,14 @@ def decode_picture(
     limits: Limits | None = None,
     max_size: int | None = None,
     short_side: int | None = None,
-    allow_truncated: bool = False,
+    allow_truncated: bool | None = None,
     frames: Frames = "first",
 ) -> Picture:
-    """Bytes of a JPEG, PNG, WebP, GIF or AVIF -> upright sRGB pixels; the first frame of an animation.
+    """Bytes of a picture in one of the formats in MAGIC -> upright sRGB pixels; the first frame of an animation.
 
     `max_size` scales the longer side down to that many pixels. `short_side` lets a JPEG be decoded at a half, a
     quarter or an eighth as long as its shorter side keeps that many pixels: faster, for crops.
+    `allow_truncated` decodes what is left of a damaged file; if it is False, and not None, the error names it.
 
     Raises UnsupportedFormatError for other bytes, InputError if damaged, too large, too small, or animated with
     frames="reject".
@@ -136,19 +133,18 @@ def decode_picture(
         check_size(image.height, image.width, name, limits)
         if frames == "reject" and getattr(image, "is_animated", False):
             raise InputError(f"{name} is an animation; give one picture, or use --frames first")
-        profile = _profile(image)
-        if len(profile) > _PROFILE_LIMIT:
-            raise InputError(f"{name} carries a color profile of {len(profile)} bytes; save it without the profile")
+        profile, deep = _profile(image), deep_color_is_transparent(image)
         draft(image, max_size, short_side)
         load(image, name, allow_truncated)
-        picture = Picture(*to_srgb(upright(image), profile, name))
+        decoded = clear_deep_color(image, BytesIO(data)) if deep else image
+        picture = Picture(*to_srgb(upright(decoded), profile, name))
     return picture if max_size is None else shrink(picture, max_size)
 
 
 def from_pil(image: Image.Image) -> Picture:
     """A PIL image of any mode, upright by its EXIF tag and converted by its profile, as a Picture."""
     with decoding("image"):
-        picture = Picture(*to_srgb(upright(image), _profile(image), "image"))
+        picture = Picture(*to_srgb(upright_in_memory(image), _profile(image), "image"))
     _check_smallest(*picture.size, "image", Limits())
     return picture
 
@@ -232,18 +228,10 @@ def write_picture(picture: Picture, path: Path, quality: int = 92) -> None:
         write_bytes(path, data)
 
 
-def looks_like_image(data: bytes) -> str | None:
-    """The format whose magic bytes these are, or None."""
-    for format, marks in MAGIC.items():
-        if all(data[at : at + len(mark)] == mark for at, mark in marks):
-            return format
-    return None
-
-
 def read_size(path: Path, limits: Limits) -> tuple[int, int]:
     """Height and width from a file's header alone, refused like in decode_picture."""
     with open_regular(path) as file, decoding(printable(path)):
-        format = _check_gate(file.read(16), printable(path), limits)
+        format = _check_gate(file.read(HEAD), printable(path), limits)
         file.seek(0)
         image = open_image(file, format)
         check_size(image.height, image.width, printable(path), limits)
@@ -253,7 +241,7 @@ def read_size(path: Path, limits: Limits) -> tuple[int, int]:
 def open_animation(file: BinaryIO, name: str) -> Image.Image:
     """An open animation, or one picture, whose frames read_frame decodes; refused like in decode_picture."""
     limits = Limits()
-    format = _check_gate(file.read(16), name, limits)
+    format = _check_gate(file.read(HEAD), name, limits)
     file.seek(0)
     with decoding(name):
         image = open_image(file, format)
@@ -269,7 +257,7 @@ def read_frame(image: Image.Image, number: int, name: str) -> tuple[Picture, flo
     with decoding(name), quiet():
         image.seek(number)
         image.load()
-        return Picture(*to_srgb(image, _profile(image), name)), image.info.get("duration") or 0
+        return Picture(*to_srgb(upright(image), _profile(image), name)), image.info.get("duration") or 0
 
 
 @contextmanager
@@ -301,8 +289,13 @@ def _check_gate(data: bytes, name: str, limits: Limits) -> str:
     if len(data) > limits.size:
         raise InputError(f"{name} has more than {limits.size >> 20} MiB; save it smaller first")
     format = looks_like_image(data)
-    if format is None:
-        raise UnsupportedFormatError(f"{name} is not a picture fastnst reads; convert it to one of {', '.join(MAGIC)}")
+    if format == "HEIF" and not find_spec("pi_heif"):
+        raise UnsupportedFormatError(
+            f"{name} is a HEIC picture, for which pi-heif is needed; pip install 'fastnst[heic]', or convert it to JPEG"
+        )
+    if format not in MAGIC:
+        what = "not a picture fastnst reads" if format is None else f"a {format}, which is not read"
+        raise UnsupportedFormatError(f"{name} is {what}; convert it to one of {', '.join(MAGIC)}")
     return format
 
 
@@ -324,4 +317,5 @@ def _check_smallest(height: int, width: int, name: str, limits: Limits) -> None:
 
 def _profile(image: Image.Image) -> bytes:
     """An image's color profile; empty without one."""
-    return image.info.get("icc_profile") or b""
+    profile = image.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) else b""

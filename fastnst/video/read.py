@@ -1,4 +1,4 @@
-"""Clips read frame by frame, in constant memory: video by PyAV, animated GIF, PNG and WebP by Pillow.
+"""Clips read frame by frame, in constant memory: video by PyAV, animated GIF, PNG, WebP and AVIF by Pillow.
 
 A clip is told by its first bytes, never by its name, and FFmpeg is given an open file and one container format: so no
 playlist, script or address that a file or its name might hold is ever followed.
@@ -15,8 +15,19 @@ import numpy as np
 
 from fastnst.errors import FastnstError, InputError
 from fastnst.files import printable
-from fastnst.image import Limits, Picture, Pixels, check_size, open_animation, open_regular, read_frame
+from fastnst.formats import HEAD
+from fastnst.image import (
+    Limits,
+    Picture,
+    Pixels,
+    check_size,
+    looks_like_image,
+    open_animation,
+    open_regular,
+    read_frame,
+)
 from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
+from fastnst.video.loops import repeats
 
 # The container formats that are read, by FFmpeg's name, and what their files begin with.
 _CONTAINERS: dict[str, tuple[tuple[int, bytes], ...]] = {
@@ -24,15 +35,14 @@ _CONTAINERS: dict[str, tuple[tuple[int, bytes], ...]] = {
     "matroska": ((0, b"\x1a\x45\xdf\xa3"),),  # and WebM
     "avi": ((8, b"AVI "),),
 }
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # pictures in an MP4 container
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
 _TOLERANCE = 0.5  # seconds that a whole file may end before it says
 _STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
 
 
 def is_video(data: bytes) -> str | None:
-    """FFmpeg's name of the container format that begins with these 16 bytes, or None."""
-    if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS:
+    """FFmpeg's name of the container format that begins with these bytes, or None; pictures may be in one, too."""
+    if looks_like_image(data):
         return None
     for name, marks in _CONTAINERS.items():
         if any(data[at : at + len(mark)] == mark for at, mark in marks):
@@ -216,19 +226,17 @@ def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
 
 
 class AnimationReader:
-    """An animated GIF, PNG or WebP, read like a VideoReader; another picture is one frame."""
+    """An animated GIF, PNG, WebP or AVIF, or the pages of a TIFF, read like a VideoReader; another picture is one frame."""
 
     def __init__(self, path: Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         self.name = printable(path)
         self.problem: str | None = None
         self.start, self.end = start, end
         with ExitStack() as stack:
-            self.image = open_animation(stack.enter_context(open_regular(path)), self.name)
+            file = stack.enter_context(open_regular(path))
+            self.image = open_animation(file, self.name)
             self.frames = getattr(self.image, "n_frames", 1)
-            loop = self.image.info.get("loop")
-            # PNG and WebP count how often it is played, GIF how often it is repeated, if it is at all.
-            loop = None if loop == 1 and self.image.format != "GIF" else loop
-            self.format = ClipFormat(loop=loop, transparent=True)
+            self.format = ClipFormat(loop=repeats(self.image, file), transparent=True)
             self.closing = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -270,7 +278,7 @@ def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
     a video without PyAV.
     """
     with open_regular(path) as file:
-        container = is_video(file.read(16))
+        container = is_video(file.read(HEAD))
     times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
     return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
 

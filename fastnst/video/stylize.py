@@ -15,6 +15,7 @@ from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.folder import Job
+from fastnst.formats import HEAD
 from fastnst.image import looks_like_image, open_regular, resize
 from fastnst.stylize import Hooks, Stylizer
 from fastnst.video.cuts import CutDetector, SmoothedStatistics
@@ -96,13 +97,13 @@ def _begins_a_video(name: str) -> bool:
     if name == "-" or not os.path.isfile(name):  # noqa: PTH113
         return False
     with suppress(Exception), open_regular(Path(name)) as file:
-        return is_video(file.read(16)) is not None
+        return is_video(file.read(HEAD)) is not None
     return False
 
 
 def _is_jpeg(path: Path) -> bool:
     with open_regular(path) as file:
-        return looks_like_image(file.read(16)) == "JPEG"
+        return looks_like_image(file.read(HEAD)) == "JPEG"
 
 
 def stylize_clip(

@@ -17,6 +17,7 @@ from fastnst.errors import OutputError, UsageError
 from fastnst.files import atomic_write, printable, write_stdout
 from fastnst.image import Picture, Pixels, encode_picture
 from fastnst.video.frames import BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound
+from fastnst.video.loops import plays
 from fastnst.video.read import reason
 
 ANIMATIONS = (".gif", ".png", ".webp")
@@ -105,7 +106,7 @@ class GifWriter:
     """A GIF, each frame with its own 256 colors."""
 
     def __init__(self, file: BinaryIO, loop: int | None) -> None:
-        self.file, self.loop = file, loop
+        self.file, self.loop = file, loop if loop is None else min(loop, 0xFFFF)
         self.begun = False
 
     def write(self, frame: Frame) -> None:
@@ -138,7 +139,7 @@ class PngWriter:
     """An animated PNG: the frames' own PNG data, taken over chunk by chunk."""
 
     def __init__(self, file: BinaryIO, loop: int | None, transparent: bool = False) -> None:
-        self.file, self.plays, self.transparent = file, 1 if loop is None else loop, transparent
+        self.file, self.plays, self.transparent = file, plays(loop, 0x7FFFFFFF), transparent
         self.frames = 0
         self.numbers: Iterator[int] = count()
 
@@ -178,7 +179,7 @@ class WebpWriter:
     """An animated WebP: the frames' own WebP data, taken over chunk by chunk."""
 
     def __init__(self, file: BinaryIO, loop: int | None, transparent: bool = False, quality: int = 92) -> None:
-        self.file, self.plays, self.transparent, self.quality = file, 1 if loop is None else loop, transparent, quality
+        self.file, self.plays, self.transparent, self.quality = file, plays(loop, 0xFFFF), transparent, quality
         self.begun = False
 
     def write(self, frame: Frame) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "tests" / "data"
 PHOTOS = ROOT / "examples" / "photos"
 PAINTINGS = ROOT / "examples" / "paintings"
 PROGRAMS = ROOT / "tests" / "programs"  # what tests run in processes of their own
