@@ -17,10 +17,12 @@ from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.folder import Job
 from fastnst.image import looks_like_image, open_regular, resize
 from fastnst.stylize import Hooks, Stylizer
+from fastnst.video.containers import HEAD, is_video
 from fastnst.video.cuts import CutDetector, SmoothedStatistics
 from fastnst.video.frames import Frame, Sound
-from fastnst.video.read import Reader, is_video, open_clip
-from fastnst.video.write import ANIMATIONS, VIDEOS, VideoWriter, Writer, open_writer
+from fastnst.video.movie import VIDEOS, VideoWriter
+from fastnst.video.read import Reader, open_clip
+from fastnst.video.write import ANIMATIONS, Writer, open_writer
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ def _begins_a_video(name: str) -> bool:
     if name == "-" or not os.path.isfile(name):  # noqa: PTH113
         return False
     with suppress(Exception), open_regular(Path(name)) as file:
-        return is_video(file.read(16)) is not None
+        return is_video(file.read(HEAD)) is not None
     return False
 
 
