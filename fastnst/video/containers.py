@@ -1,4 +1,7 @@
-"""Which container formats clips are read from, told by their first bytes."""
+"""Which container formats clips are read from, told by their first bytes; and whether one is whole."""
+
+from os import SEEK_END
+from typing import BinaryIO
 
 HEAD = 2048  # bytes that is_video wants to see; fewer hide MPEG-TS, which has no mark but a beat
 CLIPS = "MP4, QuickTime, Matroska, WebM, AVI, MPEG-TS, MPEG-PS, FLV, WMV, Ogg, MXF"
@@ -29,6 +32,7 @@ _MARKS: dict[str, tuple[tuple[int, bytes], ...]] = {
     "m4v": ((0, b"\0\0\x01\xb0"),),
 }
 _STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # pictures in an MP4 container
+_TAIL = 1 << 17  # bytes, more than a page of Ogg or a packet of MPEG has
 _PACKETS = (188, 192, 204)  # bytes of MPEG-TS: plain, of cameras (.m2ts), with error correction
 
 # Whose times are in the order of decoding, not of showing.
@@ -68,3 +72,67 @@ def transport_packet(data: bytes) -> int | None:
             ):
                 return size
     return None
+
+
+def ends_early(file: BinaryIO, kind: str) -> bool:
+    """Whether an open file of a container format is shorter than it says, or ends within one of its parts."""
+    file.seek(0)
+    head = file.read(HEAD)
+    length = file.seek(0, SEEK_END)
+    file.seek(max(0, length - _TAIL))
+    tail = file.read()
+    match kind:
+        case "mpegts":
+            size = transport_packet(head)
+            return size is not None and length % size != 0
+        case "matroska":
+            return length < _matroska_length(head)
+        case "asf":
+            return length < _asf_length(head)
+        case "ogg":
+            return _ends_within_page(tail)
+        case "mpeg":
+            return _ends_within_packet(tail)
+    return False
+
+
+def _matroska_length(head: bytes) -> int:
+    """Bytes of a Matroska file: its EBML header and the segment behind it; 0 if it does not say."""
+    end = 0
+    for mark in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        if head[end : end + 4] != mark or len(head) < end + 12:
+            return 0
+        first = head[end + 4]
+        count = 9 - first.bit_length()  # leading zeros are the number of bytes that follow
+        size = int.from_bytes(head[end + 4 : end + 4 + count]) & ((1 << 7 * count) - 1)
+        if count > 8 or size == (1 << 7 * count) - 1:  # unknown, of a stream
+            return 0
+        end += 4 + count + size
+    return end
+
+
+def _asf_length(head: bytes) -> int:
+    """Bytes of an ASF file by its File Properties Object; 0 if it does not say."""
+    at = head.find(b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65")
+    if at < 0 or len(head) < at + 92 or head[at + 88] & 1:  # broadcast: sizes are not valid
+        return 0
+    return int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def _ends_within_page(tail: bytes) -> bool:
+    """Whether the last page of an Ogg file is incomplete, or not the last of its stream."""
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return at >= 0
+    count = tail[at + 26]
+    return len(tail) < at + 27 + count + sum(tail[at + 27 : at + 27 + count]) or not tail[at + 5] & 4
+
+
+def _ends_within_packet(tail: bytes) -> bool:
+    """Whether the last packet of an MPEG program stream is incomplete."""
+    at = len(tail)
+    while (at := tail.rfind(b"\0\0\x01", 0, at)) >= 0:
+        # Start codes below are of the pictures within packets; a pack has no length, nor has the end.
+        if len(tail) > at + 5 and 0xBB <= tail[at + 3]:
+            return len(tail) < at + 6 + int.from_bytes(tail[at + 4 : at + 6])
+    return False

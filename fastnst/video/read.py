@@ -32,6 +32,7 @@ from fastnst.video.containers import (
     LENGTH_IS_END,
     WITHOUT_LENGTH,
     WITHOUT_SHOWING_TIMES,
+    ends_early,
     is_video,
 )
 from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
@@ -56,6 +57,7 @@ class VideoReader:
         self.problem: str | None = None
         self.start, self.end = start, end
         self.seen = Fraction(0)  # how far the file goes
+        self.early = False  # whether the file ends before it should
         self.over = False  # whether frames behind the end asked for have come
         self.kind = container
         with ExitStack() as stack:
@@ -83,6 +85,8 @@ class VideoReader:
         import av
 
         file = stack.enter_context(open_regular(path))
+        self.early = ends_early(file, self.kind)
+        file.seek(0)
         # The file is open already and may lead to no other.
         options = {"protocol_whitelist": "none", "format_whitelist": f"{self.kind},mp4,webm"}
         try:
@@ -210,10 +214,12 @@ class VideoReader:
         late = max(self.times.origin, Fraction(0)) if self.kind in LENGTH_IS_END else Fraction(0)
         said = Fraction(0) if self.said is None or self.kind in WITHOUT_LENGTH else self.said
         missing = float(said - self.seen - late)
-        if missing > _TOLERANCE and (self.end is None or self.end > self.seen):
+        if self.end is not None and self.end <= self.seen:
+            return
+        if missing > _TOLERANCE:
             self.problem = f"{self.name} was cut off: {missing:.1f} of {float(self.length or 0):.1f} s are missing"
-        elif within_packet:
-            self.problem = self.problem or f"{self.name} was cut off within its last picture or sound"
+        elif within_packet or self.early:
+            self.problem = self.problem or f"{self.name} was cut off near its end"
 
     def _blame(self, error: Exception) -> None:
         self.problem = self.problem or f"{self.name} is damaged ({reason(error)}); what could be read is painted"

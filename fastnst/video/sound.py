@@ -84,7 +84,8 @@ def _fits(plan: Plan, sound: SoundStream, format: str) -> bool:
     import av
 
     try:
-        container = av.open(BytesIO(), "w", format=format)
+        buffer = BytesIO()
+        container = av.open(buffer, "w", format=format)
         if plan.encoding is None and sound.stream.codec_context.name not in container.supported_codecs:
             return False
         track = Track(container, plan)
@@ -98,7 +99,18 @@ def _fits(plan: Plan, sound: SoundStream, format: str) -> bool:
         return False
     finally:
         sound.stream.codec_context.flush_buffers()
-    return plan.encoding is None or not sound.first or track.position is not None
+    return plan.encoding is None or not sound.first or _can_be_heard(buffer)
+
+
+def _can_be_heard(file: BytesIO) -> bool:
+    """Whether sound that was encoded can be decoded, and its channels have places."""
+    import av
+
+    try:
+        with av.open(file) as container:
+            return any(not _is_unknown(frame.layout.name) for frame in container.decode(audio=0))
+    except (av.FFmpegError, ValueError, IndexError):
+        return False
 
 
 def _copy(packet: Any) -> Any:
@@ -116,6 +128,7 @@ class Track:
 
     def __init__(self, container: Any, plan: Plan) -> None:
         self.decoder, self.encoding = plan.source.codec_context, plan.encoding
+        # What is heard before the beginning would begin the clip, and the pictures would be late.
         self.hidden_allowed = container.format.name not in ("matroska", "webm") or self.decoder.name in _DELAY_STORED
         if plan.encoding is None:
             self.stream = container.add_stream_from_template(plan.source)
@@ -148,14 +161,15 @@ class Track:
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None or packet.pts is None:
             return []
-        ends = packet.pts - shift + (packet.duration or 0)
-        if ends <= 0 and not self.hidden_allowed:
-            return []  # it would begin the clip, and the pictures would be late
-        stamp -= shift
+        stamp, shown = stamp - shift, packet.pts - shift
+        if stamp < 0 and not self.hidden_allowed:
+            if shown + (packet.duration or 0) <= 0:
+                return []
+            stamp, shown = 0, max(shown, 0)
         if self.last is not None and stamp <= self.last:
             stamp = self.last + math.ceil(1 / (packet.time_base * self.decoder.sample_rate))
         self.last = stamp
-        packet.pts, packet.dts = max(packet.pts - shift, stamp), stamp
+        packet.pts, packet.dts = max(shown, stamp), stamp
         packet.stream = self.stream
         return [packet]
 
