@@ -133,6 +133,6 @@ def _ends_within_packet(tail: bytes) -> bool:
     at = len(tail)
     while (at := tail.rfind(b"\0\0\x01", 0, at)) >= 0:
         # Start codes below are of the pictures within packets; a pack has no length, nor has the end.
-        if len(tail) > at + 5 and 0xBB <= tail[at + 3]:
+        if len(tail) > at + 5 and tail[at + 3] >= 0xBB:
             return len(tail) < at + 6 + int.from_bytes(tail[at + 4 : at + 6])
     return False

@@ -71,8 +71,9 @@ class VideoReader:
             origin = _origin(self.container, beginning)
             self.times = Timeline(self.stream.time_base, rate, origin)
             self.clock = Clock(self.times, beginning)
+            self.goal: Fraction | None = None  # where to seek, if at all
             if start and self.clock.stamps != "none":
-                sounds = first_sound(looked, start + origin)
+                self.goal, sounds = first_sound(looked, pictures, start + origin)
             self.format = ClipFormat(rate=rate, time_base=self.times.time_base, sounds=sounds)
             late = max(origin, Fraction(0)) if container in LENGTH_IS_END else Fraction(0)
             self.said = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
@@ -112,9 +113,8 @@ class VideoReader:
         return self.counted if whole else max(1, round((last - self.start) * self.times.rate))
 
     def __iter__(self) -> Iterator[Frame | Sound]:
-        if self.start and self.clock.stamps != "none":
-            # Files are searched by times of decoding, which are up to 16 frames before those of showing.
-            seek(self.container, self.times.origin + max(self.start - 16 / self.times.rate, Fraction(0)))
+        if self.goal is not None:
+            seek(self.container, self.goal)
         shown = False
         for item in self._timed():
             part = self._asked_for(item, first=not shown) if isinstance(item, Frame) else item

@@ -106,8 +106,9 @@ def _can_be_heard(file: BytesIO) -> bool:
     """Whether sound that was encoded can be decoded, and its channels have places."""
     import av
 
+    file.seek(0)
     try:
-        with av.open(file) as container:
+        with av.open(file, "r") as container:
             return any(not _is_unknown(frame.layout.name) for frame in container.decode(audio=0))
     except (av.FFmpegError, ValueError, IndexError):
         return False

@@ -12,6 +12,8 @@ from fastnst.video.frames import SoundStream, Timeline
 _LOOKED_AT = 48  # frames that tell whether times can be relied on; H.264 reorders up to 16
 _PACKETS = 8  # of sound, that tell what it is
 _BACK, _AHEAD = Fraction(1), Fraction(10)  # seconds that no reordering and no pause explains
+_FEW = Fraction(1, 4)  # of the times may be wrong before all of them count for nothing
+_NEAR = 2  # seconds from the start within which sound is looked for
 _MOST = 20_000  # packets that are looked through
 
 Stamps = Literal["pts", "dts", "none"]
@@ -51,23 +53,46 @@ def look_at(container: Any, stream: Any, trusted: bool) -> tuple[Beginning, tupl
     return _told_by(frames, first, trusted), _sounds(container, heard)
 
 
-def first_sound(container: Any, start: Fraction) -> tuple[SoundStream, ...]:
-    """The streams of sound of an open file, each with its first packets from a time of the file on."""
+def first_sound(container: Any, stream: Any, start: Fraction) -> tuple[Fraction | None, tuple[SoundStream, ...]]:
+    """Where to seek for a key frame that is shown before a time of the file, if not at its beginning; and the sound.
+
+    That is the streams of sound of an open video, each with its first packets from that time on.
+    """
     heard: dict[int, list[Any]] = {sound.index: [] for sound in container.streams.audio}
-    seek(container, start)
-    pictures = 0
+    goal = _key_frame(container, stream, start)
     for packet in _readable(container):
         if packet.pts is None or packet.pts * packet.time_base < start:
             continue
         _keep(heard, packet)
-        pictures += packet.stream.type == "video"
-        if pictures >= _LOOKED_AT:
+        if packet.pts * packet.time_base > start + _NEAR:
             break
-    return _sounds(container, heard)
+    return goal, _sounds(container, heard)
+
+
+def _key_frame(container: Any, stream: Any, start: Fraction) -> Fraction | None:
+    """Where to seek for a key frame before a time of the file; None is its beginning.
+
+    Not every format has an index, and some are searched by times of decoding, which are earlier.
+    """
+    back, rate = Fraction(1), stream.average_rate or stream.guessed_rate or 25
+    first = Fraction(container.start_time or 0, 1_000_000)
+    latest = start - 16 / Fraction(rate)  # H.264 decodes up to 16 frames before they are shown
+    while (goal := latest - back + 1) > first:
+        seek(container, goal)
+        key = next((packet for packet in _readable(container) if _is_key(packet, stream)), None)
+        if key is not None and max(key.pts or 0, key.dts or 0) * key.time_base <= start:
+            return goal
+        back *= 2
+    seek(container, first)
+    return None
+
+
+def _is_key(packet: Any, stream: Any) -> bool:
+    return bool(packet.stream_index == stream.index and packet.is_keyframe and packet.size)
 
 
 def seek(container: Any, start: Fraction) -> None:
-    """Go to a key frame before a time of the file, if the file allows."""
+    """Go to a time of a file, if it allows."""
     import av
 
     with suppress(av.FFmpegError, ValueError):
@@ -104,19 +129,28 @@ def _told_by(frames: list[_Stamped], first: Fraction | None, trusted: bool) -> B
     if not frames:
         return Beginning()
     shown, decoded, unit = frames[0]
-    if trusted and shown is not None and _grow([pts for pts, _, _ in frames]):
+    faults = _faults([pts for pts, _, _ in frames])
+    if trusted and shown is not None and not faults:
         return Beginning("pts", Fraction(0), shown * unit)
     decodings = [dts for _, dts, _ in frames]
     while decodings and decodings[-1] is None:  # what a decoder still held at the end has none
         decodings.pop()
-    if decoded is not None and first is not None and _grow(decodings):
+    if decoded is not None and first is not None and not _faults(decodings):
         return Beginning("dts", decoded * unit - first, first)
+    if trusted and shown is not None and faults <= len(frames) * _FEW:
+        return Beginning("pts", Fraction(0), shown * unit)
     return Beginning("none", Fraction(0), first)
 
 
-def _grow(stamps: list[int | None]) -> bool:
-    known = [stamp for stamp in stamps if stamp is not None]
-    return len(known) == len(stamps) and all(a < b for a, b in pairwise(known))
+def _faults(stamps: list[int | None]) -> int:
+    """How many times are missing or not later than all before them."""
+    faults, last = 0, None
+    for stamp in stamps:
+        if stamp is None or (last is not None and stamp <= last):
+            faults += 1
+        else:
+            last = stamp
+    return faults
 
 
 class Clock:
