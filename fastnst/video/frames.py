@@ -44,6 +44,14 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class SoundStream:
+    """A stream of sound as PyAV has it, and the first of its packets, of a file opened for that alone."""
+
+    stream: Any
+    first: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sound:
     """A packet of sound as it was read, and by how many seconds the clip begins later than its file."""
 
@@ -59,7 +67,7 @@ class ClipFormat:
     time_base: Fraction = Fraction(1, 1000)  # seconds, of which all times are multiples
     loop: int | None = 0  # how often an animation of it repeats: 0 is forever, None not at all
     transparent: bool = False
-    sounds: tuple[Any, ...] = ()  # streams of PyAV
+    sounds: tuple[SoundStream, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,23 +80,24 @@ class Timeline:
 
     @property
     def rounded(self) -> bool:
-        """Whether its milliseconds, to which Matroska rounds, allow to tell the true times of a steady rate."""
-        return self.unit == Fraction(1, 1000) and self._fine >= Fraction(1, 1_000_000)
+        """Whether its units, to which files round, allow to tell the true times of a steady rate."""
+        return self._fine != self.unit and self._fine >= Fraction(1, 1_000_000)
 
     @property
     def time_base(self) -> Fraction:
-        """Of what all starts are multiples, seconds."""
-        return self._fine if self.rounded else self.unit
+        """Of what all starts are about multiples, seconds; a millisecond at most, so that none is rounded away."""
+        exact = self._fine if self.rounded else self.unit
+        return exact / math.ceil(exact * 1000)
 
     @property
     def _fine(self) -> Fraction:
         return Fraction(1, math.lcm(self.unit.denominator, self.rate.numerator))
 
-    def start(self, stamp: int | None, unit: Fraction | None) -> Fraction:
+    def start(self, stamp: int, unit: Fraction | None) -> Fraction:
         """When a picture is shown first; its unit, if any, is nearer to the truth than that of all."""
-        at = Fraction(stamp or 0) * (unit or self.unit) - self.origin
+        at = Fraction(stamp) * (unit or self.unit) - self.origin
         steady = round(at * self.rate) / self.rate
-        return steady if self.rounded and abs(steady - at) <= Fraction(1, 1000) else at
+        return steady if self.rounded and abs(steady - at) <= self.unit else at
 
     def length(self, duration: int | None) -> Fraction:
         """How long a picture is shown; if its file does not say, as long as at a steady rate."""

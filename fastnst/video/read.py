@@ -13,9 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnst.errors import FastnstError, InputError
+from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
 from fastnst.files import printable
-from fastnst.formats import HEAD
 from fastnst.image import (
     Limits,
     Picture,
@@ -26,28 +25,25 @@ from fastnst.image import (
     open_regular,
     read_frame,
 )
+from fastnst.video.containers import (
+    CLIPS,
+    HEAD,
+    JOINED,
+    LENGTH_IS_END,
+    WITHOUT_LENGTH,
+    WITHOUT_SHOWING_TIMES,
+    ends_early,
+    is_video,
+)
 from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
 from fastnst.video.loops import repeats
+from fastnst.video.times import Beginning, Clock, Splices, first_sound, look_at, seek
 
-# The container formats that are read, by FFmpeg's name, and what their files begin with.
-_CONTAINERS: dict[str, tuple[tuple[int, bytes], ...]] = {
-    "mov": ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (4, b"free"), (4, b"skip")),  # MP4 and QuickTime
-    "matroska": ((0, b"\x1a\x45\xdf\xa3"),),  # and WebM
-    "avi": ((8, b"AVI "),),
-}
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
 _TOLERANCE = 0.5  # seconds that a whole file may end before it says
+_INTERLEAVED = 10  # seconds that sound may lie behind its pictures
+_COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
-
-
-def is_video(data: bytes) -> str | None:
-    """FFmpeg's name of the container format that begins with these bytes, or None; pictures may be in one, too."""
-    if looks_like_image(data):
-        return None
-    for name, marks in _CONTAINERS.items():
-        if any(data[at : at + len(mark)] == mark for at, mark in marks):
-            return name
-    return None
 
 
 class VideoReader:
@@ -57,41 +53,50 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-        import av
 
         self.name = printable(path)
         self.problem: str | None = None
         self.start, self.end = start, end
+        self.seen = Fraction(0)  # how far the file goes
+        self.early = False  # whether the file ends before it should
+        self.over = False  # whether frames behind the end asked for have come
+        self.kind = container
         with ExitStack() as stack:
-            file = stack.enter_context(open_regular(path))
-            # The file is open already and may lead to no other.
-            options = {"protocol_whitelist": "none", "format_whitelist": f"{container},mp4,webm"}
-            try:
-                self.container = stack.enter_context(
-                    av.open(file, format=container, container_options=options, metadata_errors="replace")
-                )
-            except (av.FFmpegError, OSError, ValueError) as error:
-                raise self._damaged(error) from error
-            self.stream = self._find_pictures()
+            self.container = self._open(path, stack)
+            self.stream = _find_pictures(self.container, self.name)
+            looked = self._open(path, stack)  # apart, since not every file allows to go back
+            pictures = looked.streams[self.stream.index]
+            beginning, sounds = look_at(looked, pictures, trusted=container not in WITHOUT_SHOWING_TIMES)
+            self.counted = int(self.stream.frames)  # 0 if the file does not say
             rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
-            self.times = Timeline(self.stream.time_base, rate, Fraction(self.container.start_time or 0, 1_000_000))
-            sounds = tuple(self.container.streams.audio)
+            origin = _origin(self.container, beginning)
+            self.times = Timeline(self.stream.time_base, rate, origin)
+            self.clock = Clock(self.times, beginning)
+            self.goal: Fraction | None = None  # where to seek, if at all
+            if start and self.clock.stamps != "none":
+                self.goal, sounds = first_sound(looked, pictures, start + origin)
             self.format = ClipFormat(rate=rate, time_base=self.times.time_base, sounds=sounds)
-            self.length = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
-            if self.length is not None and start >= self.length:
-                raise InputError(f"{self.name} is {float(self.length):.2f} s long; --start must be less")
+            late = max(origin, Fraction(0)) if container in LENGTH_IS_END else Fraction(0)
+            self.said = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
+            self.length = self.said if self.said is None or self.said <= late else self.said - late
+            if self.said is not None and start >= self.said:
+                raise InputError(f"{self.name} is {float(self.length or 0):.2f} s long; --start must be less")
             self.closing = stack.pop_all()
 
-    def _find_pictures(self) -> Any:
-        if not self.container.streams.video:
-            raise InputError(f"{self.name} has no pictures, only {_kinds(self.container)}; give a video")
-        stream = self.container.streams.video[0]
-        stream.thread_type = "AUTO"
-        if stream.codec_context is None:
-            raise InputError(f"{self.name} is in a format that cannot be decoded; convert it to H.264 first")
-        if stream.width and stream.height:
-            check_size(stream.height, stream.width, self.name, Limits())
-        return stream
+    def _open(self, path: Path, stack: ExitStack) -> Any:
+        import av
+
+        file = stack.enter_context(open_regular(path))
+        self.early = ends_early(file, self.kind)
+        file.seek(0)
+        # The file is open already and may lead to no other.
+        options = {"protocol_whitelist": "none", "format_whitelist": f"{self.kind},mp4,webm"}
+        try:
+            return stack.enter_context(
+                av.open(file, format=self.kind, container_options=options, metadata_errors="replace")
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise self._damaged(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -103,14 +108,14 @@ class VideoReader:
     def frames(self) -> int:
         """The number of frames by the length, since not every file has them counted."""
         if self.length is None:
-            return int(self.stream.frames) or 1
+            return self.counted or 1
         last = min(self.length, self.end) if self.end is not None else self.length
-        whole = not self.start and self.end is None and self.stream.frames
-        return int(self.stream.frames) if whole else max(1, round((last - self.start) * self.times.rate))
+        whole = not self.start and self.end is None and self.counted
+        return self.counted if whole else max(1, round((last - self.start) * self.times.rate))
 
     def __iter__(self) -> Iterator[Frame | Sound]:
-        if self.start:
-            self.container.seek(int((self.start + self.times.origin) * 1_000_000))  # to the key frame before
+        if self.goal is not None:
+            seek(self.container, self.goal)
         shown = False
         for item in self._timed():
             part = self._asked_for(item, first=not shown) if isinstance(item, Frame) else item
@@ -138,13 +143,13 @@ class VideoReader:
             if isinstance(item, Sound):
                 yield item
                 continue
-            start = self.times.start(item.pts, item.time_base)
-            if held is not None and start <= held.start:
-                continue  # twice the same moment
+            start = self.clock.start(item)
             if held is not None:
                 yield replace(held, length=start - held.start)
-            if self.end is not None and start >= self.end:
-                return
+            self.over = self.end is not None and start >= self.end
+            if self.over:
+                held = None
+                continue
             pixels, aspect = _upright(item, self.stream.codec_context.sample_aspect_ratio)
             held = Frame(Picture(pixels), start, self.times.length(item.duration), aspect)
         if held is not None:
@@ -152,33 +157,48 @@ class VideoReader:
 
     def _decoded(self) -> Iterator[Any]:
         """Decoded frames of PyAV, and sound within the times asked for, in the order of the file."""
-        import av
-
-        seen = Fraction(0)  # how far the file goes
+        silent = {sound.stream.index for sound in self.format.sounds}  # which may still be heard
         for packet in self._packets():
-            if packet.pts is not None:
+            if packet.stream_index == self.stream.index:
+                yield from () if self.over else self._frames(packet)
+            elif packet.stream_index in silent and packet.pts is not None:
                 start, length = self._span(packet)
-                seen = max(seen, start + length)
-            if packet.stream is not self.stream:
-                if packet.pts is not None and self._is_heard(*self._span(packet)):
+                if self._is_heard(start, length):
                     yield Sound(packet, self.times.origin + self.start)
-                continue
-            try:
-                yield from packet.decode()
-            except av.EOFError:
-                break
-            except (av.FFmpegError, ValueError) as error:
-                self._blame(error)
-        self._check_length(seen)
+                elif self.end is not None and start >= self.end:
+                    silent.discard(packet.stream_index)
+            if self.over and (not silent or self.seen > (self.end or 0) + _INTERLEAVED):
+                return
 
-    def _packets(self) -> Iterator[Any]:
-        """Packets up to where the file is damaged."""
+    def _frames(self, packet: Any) -> Iterator[Any]:
+        """The frames that a packet completes, up to the first behind the end asked for."""
         import av
 
         try:
-            yield from self.container.demux([self.stream, *self.format.sounds])
+            for frame in packet.decode():
+                if not self.over:
+                    yield frame
+        except av.EOFError:
+            pass
         except (av.FFmpegError, ValueError) as error:
             self._blame(error)
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets up to where the file is damaged; those of other streams tell how long it is."""
+        import av
+
+        last = None
+        try:
+            for packet in Splices(self.kind in JOINED)(self.container.demux()):
+                if packet.size:
+                    last = packet
+                if packet.pts is not None and packet.time_base:
+                    start, length = self._span(packet)
+                    self.seen = max(self.seen, start + length)
+                yield packet
+        except (av.FFmpegError, ValueError) as error:
+            self._blame(error)
+        self._check_length(last is not None and last.is_corrupt)
 
     def _span(self, packet: Any) -> tuple[Fraction, Fraction]:
         """Start and length of a packet, seconds."""
@@ -190,16 +210,45 @@ class VideoReader:
             return False
         return self.end is None or start + length / 2 < self.end
 
-    def _check_length(self, seen: Fraction) -> None:
-        missing = 0 if self.length is None else float(self.length - seen)
-        if missing > _TOLERANCE and (self.end is None or self.end > seen):
+    def _check_length(self, within_packet: bool) -> None:
+        """Whether all is there that the file says it has."""
+        late = max(self.times.origin, Fraction(0)) if self.kind in LENGTH_IS_END else Fraction(0)
+        said = Fraction(0) if self.said is None or self.kind in WITHOUT_LENGTH else self.said
+        missing = float(said - self.seen - late)
+        if self.end is not None and self.end <= self.seen:
+            return
+        if missing > _TOLERANCE:
             self.problem = f"{self.name} was cut off: {missing:.1f} of {float(self.length or 0):.1f} s are missing"
+        elif within_packet or self.early:
+            self.problem = self.problem or f"{self.name} was cut off near its end"
 
     def _blame(self, error: Exception) -> None:
         self.problem = self.problem or f"{self.name} is damaged ({reason(error)}); what could be read is painted"
 
     def _damaged(self, error: Exception) -> FastnstError:
         return InputError(f"{self.name} is damaged and cannot be opened ({reason(error)}); save it again")
+
+
+def _find_pictures(container: Any, name: str) -> Any:
+    """The first stream of moving pictures; covers of albums are none."""
+    streams = container.streams.video
+    if not streams:
+        raise InputError(f"{name} has no pictures, only {_kinds(container)}; give a video")
+    stream = next((stream for stream in streams if not stream.disposition & _COVER), streams[0])
+    stream.thread_type = "AUTO"
+    if stream.codec_context is None:
+        raise InputError(f"{name} is in a format that cannot be decoded; convert it to H.264 first")
+    if stream.width and stream.height:
+        check_size(stream.height, stream.width, name, Limits())
+    return stream
+
+
+def _origin(container: Any, beginning: Beginning) -> Fraction:
+    """The time of the file at which the clip begins: with the first frame, or with sound before it."""
+    begins = [sound.start_time * sound.time_base for sound in container.streams.audio if sound.start_time is not None]
+    if beginning.shown is not None:
+        begins.append(beginning.shown)
+    return min(begins, default=Fraction(container.start_time or 0, 1_000_000))
 
 
 def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
@@ -278,7 +327,12 @@ def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
     a video without PyAV.
     """
     with open_regular(path) as file:
-        container = is_video(file.read(HEAD))
+        head = file.read(HEAD)
+    container = is_video(head)
+    if head and container is None and looks_like_image(head) is None:
+        raise UnsupportedFormatError(
+            f"{printable(path)} is neither a clip nor a picture that fastnst reads; clips are {CLIPS}; convert it first"
+        )
     times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
     return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
 

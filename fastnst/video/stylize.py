@@ -15,13 +15,14 @@ from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.folder import Job
-from fastnst.formats import HEAD
 from fastnst.image import looks_like_image, open_regular, resize
 from fastnst.stylize import Hooks, Stylizer
+from fastnst.video.containers import HEAD, is_video
 from fastnst.video.cuts import CutDetector, SmoothedStatistics
 from fastnst.video.frames import Frame, Sound
-from fastnst.video.read import Reader, is_video, open_clip
-from fastnst.video.write import ANIMATIONS, VIDEOS, VideoWriter, Writer, open_writer
+from fastnst.video.movie import VIDEOS, VideoWriter
+from fastnst.video.read import Reader, open_clip
+from fastnst.video.write import ANIMATIONS, Writer, open_writer
 
 log = logging.getLogger(__name__)
 

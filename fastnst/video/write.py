@@ -1,4 +1,4 @@
-"""Clips written frame by frame, in constant memory: GIF, APNG and WebP around frames of Pillow, video by PyAV."""
+"""Clips written frame by frame, in constant memory: GIF, APNG and WebP around frames of Pillow."""
 
 import struct
 import zlib
@@ -13,24 +13,14 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import GifImagePlugin, Image
 
-from fastnst.errors import OutputError, UsageError
+from fastnst.errors import UsageError
 from fastnst.files import atomic_write, printable, write_stdout
 from fastnst.image import Picture, Pixels, encode_picture
-from fastnst.video.frames import BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound
+from fastnst.video.frames import ClipFormat, Frame
 from fastnst.video.loops import plays
-from fastnst.video.read import reason
+from fastnst.video.movie import VIDEOS, VideoWriter
 
 ANIMATIONS = (".gif", ".png", ".webp")
-# By suffix: FFmpeg's name, encoder of the pictures with its options, of sound that cannot be copied.
-# Without B-frames: MP4 counts its length in the order of decoding, which is another when frames last differently long.
-_H264 = ("libx264", {"crf": "18", "preset": "medium", "bf": "0"})
-_VP9 = ("libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"})
-VIDEOS: dict[str, tuple[str, tuple[str, dict[str, str]], str]] = {
-    ".mp4": ("mp4", _H264, "aac"),
-    ".mov": ("mov", _H264, "aac"),
-    ".mkv": ("matroska", _H264, "aac"),
-    ".webm": ("webm", _VP9, "libopus"),
-}
 
 
 class Writer(Protocol):
@@ -223,125 +213,3 @@ def _riff(kind: bytes, body: bytes) -> bytes:
 
 def _uint24(value: int) -> bytes:
     return value.to_bytes(3, "little")
-
-
-class VideoWriter:
-    """H.264 in MP4, QuickTime or Matroska, VP9 in WebM; sound is copied where the container can hold it.
-
-    H.264 with one color for 2x2 pixels, which everything plays, has even sides; odd sizes have a color for each pixel.
-    VP9 has any size.
-    """
-
-    def __init__(self, file: BinaryIO, suffix: str, clip: ClipFormat) -> None:
-        import av
-
-        self.format, self.encoder, self.sound_encoder = VIDEOS[suffix]
-        self.clip = clip
-        self.container = av.open(file, "w", format=self.format)
-        self.stream: Any = None
-        self.waiting: list[Sound] = []  # for the first frame, without which there is no header
-        self.tracks: dict[int, Any] = {}
-
-    def _start(self, first: Frame) -> None:
-        name, options = self.encoder
-        height, width = first.picture.size
-        rate = (self.clip.rate or Fraction(25)).limit_denominator(1_000_000)
-        self.stream = self.container.add_stream(name, rate=rate, options=dict(options))
-        self.stream.width, self.stream.height = width, height
-        odd = height % 2 or width % 2
-        self.stream.pix_fmt = "yuv444p" if odd and name == "libx264" else "yuv420p"
-        context = self.stream.codec_context
-        context.time_base = self.clip.time_base
-        context.flags |= 0x100  # AV_CODEC_FLAG_FRAME_DURATION: how long the last frame lasts
-        context.sample_aspect_ratio = first.aspect
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = LIMITED, 1, 1, 1
-        self._add_tracks()
-
-    def _add_tracks(self) -> None:
-        for sound in self.clip.sounds:
-            if sound.codec_context is None:
-                continue
-            if sound.codec_context.name in self.container.supported_codecs:
-                track = self.container.add_stream_from_template(sound)
-            else:
-                samples = 48_000 if self.sound_encoder == "libopus" else sound.rate
-                layout = {1: "mono", 2: "stereo"}.get(sound.layout.nb_channels, sound.layout.name)
-                track = self.container.add_stream(self.sound_encoder, rate=samples, layout=layout)
-            self.tracks[sound.index] = track
-
-    def write(self, frame: Frame) -> None:
-        """One more frame, all of one size; OutputError if it cannot be encoded."""
-        with self._encoding():
-            self._write(frame)
-
-    def sound(self, sound: Sound) -> None:
-        """One more packet of sound; OutputError if it cannot be kept."""
-        with self._encoding():
-            self._sound(sound)
-
-    def close(self) -> None:
-        with self._encoding():
-            if self.stream is not None:
-                self.container.mux(self.stream.encode())
-                for track in self.tracks.values():
-                    if track.codec_context.is_encoder:
-                        self.container.mux(track.encode())
-            self.container.close()
-
-    @contextmanager
-    def _encoding(self) -> Iterator[None]:
-        import av
-
-        try:
-            yield
-        except OSError:
-            raise  # of the file
-        except (av.FFmpegError, ValueError) as error:
-            raise OutputError(f"a clip of this size and sound cannot be written ({reason(error)})") from error
-
-    def _write(self, frame: Frame) -> None:
-        import av
-
-        if self.stream is None:
-            self._start(frame)
-            waiting, self.waiting = self.waiting, []
-            for sound in waiting:
-                self._sound(sound)
-        pixels = av.VideoFrame.from_ndarray(_on_white(frame.picture), format="rgb24")
-        encoded = pixels.reformat(
-            format=self.stream.pix_fmt,
-            src_colorspace=BT709,
-            dst_colorspace=BT709,
-            src_color_range=FULL,
-            dst_color_range=LIMITED,
-            interpolation=SCALING,
-        )
-        encoded.time_base = self.clip.time_base
-        encoded.pts, encoded.duration = frame.ticks(self.clip.time_base)
-        encoded.colorspace, encoded.color_range = 1, LIMITED
-        encoded.color_primaries, encoded.color_trc = 1, 1
-        self.container.mux(self.stream.encode(encoded))
-
-    def _sound(self, sound: Sound) -> None:
-        if self.stream is None:
-            self.waiting.append(sound)
-            return
-        packet = sound.packet
-        track = self.tracks.get(packet.stream.index)
-        if track is None:
-            return
-        shift = round(sound.offset / packet.time_base)
-        packet.pts -= shift
-        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        if track.codec_context.is_encoder:
-            self.container.mux([made for decoded in packet.decode() for made in track.encode(decoded)])
-        else:
-            packet.stream = track
-            self.container.mux(packet)
-
-
-def _on_white(picture: Picture) -> Pixels:
-    if picture.alpha is None:
-        return np.ascontiguousarray(picture.rgb)
-    image = Image.alpha_composite(Image.new("RGBA", picture.size[::-1], "white"), picture.to_pil())
-    return np.asarray(image.convert("RGB"))

@@ -10,8 +10,9 @@ from helpers.material import PHOTOS
 
 from fastnst.errors import InputError
 from fastnst.image import Picture
+from fastnst.video.containers import is_video
 from fastnst.video.frames import ClipFormat, Frame, Sound
-from fastnst.video.read import is_video, open_clip
+from fastnst.video.read import open_clip
 from fastnst.video.write import open_writer
 
 

@@ -281,7 +281,7 @@ def test_what_is_no_clip_is_exit_status_4(tmp_path, capsys):
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n")
 
     assert stylize(tmp_path / "list.mp4", tmp_path / "b.mp4", "--style", STYLE) == 4
-    assert "is not a picture fastnst reads" in capsys.readouterr().err
+    assert "is neither a clip nor a picture that fastnst reads" in capsys.readouterr().err
     assert not (tmp_path / "b.mp4").exists()
 
 
