@@ -21,6 +21,7 @@ from PIL import Image
 from fastnst.decode import decoding, draft, load, open_image, quiet, to_srgb, upright
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
+from fastnst.modes import with_range
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,9 @@ def decode_picture(
 def from_pil(image: Image.Image) -> Picture:
     """A PIL image of any mode, upright by its EXIF tag and converted by its profile, as a Picture."""
     with decoding("image"):
-        picture = Picture(*to_srgb(upright(image), _profile(image), "image"))
+        # Pillow's Lab is already converted to sRGB by its own white.
+        profile = b"" if image.mode == "LAB" else _profile(image)
+        picture = Picture(*to_srgb(with_range(upright(image), "image"), profile, "image"))
     _check_smallest(*picture.size, "image", Limits())
     return picture
 
