@@ -134,9 +134,7 @@ def refuse_address(path: str | os.PathLike[str]) -> None:
     if isinstance(path, Path):
         text = _FOLDED.sub(lambda match: match[1] + (":///" if match[1] == "file" else "://"), text, count=1)
     if _ADDRESS.match(text) and not os.path.lexists(path):
-        raise UsageError(
-            f"{printable(text)} is an address, and addresses are not fetched; download it first and give the file"
-        )
+        raise UsageError(f"{printable(text)} is an address, and addresses are not fetched or written to; give a file")
 
 
 def _umask() -> int:

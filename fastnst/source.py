@@ -99,13 +99,15 @@ def _eight_bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == bool:
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        return np.rint(array / 257).astype(np.uint8)
-    if array.dtype.kind != "f":
+        scale: float = 255
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        scale = 1 / 257
+    elif array.dtype.kind == "f":
+        _check_unit(array)
+        scale = 255
+    else:
         raise UsageError(f"{in_words(array)} is no picture; give {_NUMBERS}")
-    _check_unit(array)
-    return np.rint(np.clip(array, 0, 1) * 255.0).astype(np.uint8)
+    return np.rint(np.clip(array * scale, 0, 255)).astype(np.uint8)
 
 
 def _check_unit(array: npt.NDArray[np.floating[Any]]) -> None:

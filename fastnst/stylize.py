@@ -149,9 +149,11 @@ class Stylizer:
         Several related styles are mixed, in equal shares or those of `mix`. `outside` is another style, for what is
         outside the mask of the options; `onnx` is for ONNX files of other projects.
         """
-        names = [style] if style is None or isinstance(style, (str, Path)) else list(style)
+        names: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
         if not names:
             raise UsageError("no style is given; name one, or leave it out for the default one")
+        if mix is not None and (isinstance(mix, str) or not hasattr(mix, "__iter__")):
+            raise UsageError(f"mix is {in_words(mix)} but must be one share for each style: [0.7, 0.3]")
         engines = [open_engine(name, engine, device, onnx) for name in names]
         if mix is not None or len(engines) > 1:
             engines = [mixed(engines, mix or [1.0] * len(engines), [name or DEFAULT_STYLE for name in names])]
