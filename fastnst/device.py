@@ -4,9 +4,10 @@ import ctypes
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fastnst.errors import UnavailableError
+from fastnst.values import check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def torch_device(device: Device) -> "torch.device":
-    """The torch device for a name; UnavailableError for "cuda" without a usable GPU."""
+    """The torch device for a name; UnavailableError for "cuda" without a usable GPU, UsageError for another name."""
+    check_choice("device", device, get_args(Device))
     import torch
 
     available = torch.cuda.is_available()
@@ -42,6 +44,7 @@ def pick_precision(precision: str, device: "torch.device") -> "torch.dtype":
     import torch
 
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    check_choice("precision", precision, ("auto", *names))
     if precision != "auto":
         return names[precision]
     if device.type == "cuda":
@@ -59,7 +62,11 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> "torch.autocast":
 
 
 def onnx_providers(device: Device) -> list[str]:
-    """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
+    """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed.
+
+    UsageError for another name.
+    """
+    check_choice("device", device, get_args(Device))
     import onnxruntime
 
     available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()

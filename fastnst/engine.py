@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
 from fastnst.device import Device, onnx_providers, torch_device
 from fastnst.errors import FastnstError, ModelError, UnavailableError, UnsafeModelError, UsageError, first_line
-from fastnst.files import printable
+from fastnst.files import printable, refuse_address
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
 from fastnst.meta import CheckpointMeta
@@ -23,6 +23,7 @@ from fastnst.nets.onnx_proto import check_onnx, read_onnx
 from fastnst.nets.single_layers import OnnxLayers, TorchLayers
 from fastnst.nets.spec import NetConfig, Weights
 from fastnst.styles import DEFAULT_STYLE, bundled_style
+from fastnst.values import check_choice, in_words
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ def open_engine(
     unusable file, UnavailableError for a device that is not there, ModuleNotFoundError for an engine that is not
     installed.
     """
+    check_choice("engine", engine, get_args(EngineName))
+    check_choice("device", device, get_args(Device))
+    if not isinstance(style, (str, os.PathLike, type(None))):
+        raise UsageError(f"a style is {in_words(style)} but must be the name of a bundled one or a path")
+    if not isinstance(options, (OnnxOptions, type(None))):
+        raise UsageError(f"onnx is {in_words(options)} but must be OnnxOptions")
     path = _find(DEFAULT_STYLE if style is None else style, engine)
     log.info("style %s", printable(path))
     if path.suffix == ".onnx":
@@ -81,8 +88,9 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
 
     Raises UsageError for shares that are no shares, or styles that do not mix.
     """
-    if len(shares) != len(engines) or any(not 0 <= share < np.inf for share in shares) or not sum(shares) > 0:
-        given = ", ".join(f"{share:g}" for share in shares)
+    numbers = all(isinstance(share, (int, float, np.number)) and 0 <= share < np.inf for share in shares)
+    if len(shares) != len(engines) or not numbers or not sum(shares) > 0:
+        given = ", ".join(f"{share:g}" if isinstance(share, (int, float)) else in_words(share) for share in shares)
         raise UsageError(f"--mix is {given} but must be one share for each of the {len(engines)} styles: 0.7,0.3")
     first, *others = networks = [engine.banded for engine in engines]
     for name, other in zip(names[1:], others, strict=True):
@@ -236,6 +244,7 @@ class TorchEngine:
 
 def _find(style: str | Path, engine: EngineName) -> Path:
     """The file to open for a name or a path and an engine."""
+    refuse_address(style)
     path = Path(style)
     kind = path.suffix
     if kind in (".pth", ".pt", ".pkl", ".model"):

@@ -10,7 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from fastnst.errors import Interrupted, OutputError
+from fastnst.errors import Interrupted, OutputError, UsageError
+
+# One letter before the colon is a drive of Windows.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
+_FOLDED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)  # what Path leaves of the slashes
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -122,6 +126,15 @@ def printable(path: object) -> str:
     """A path as it may be printed: control characters and undecodable bytes escaped, nothing else changed."""
     text = os.fsdecode(os.fspath(path)) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def refuse_address(path: str | os.PathLike[str]) -> None:
+    """UsageError for a web address in the place of a file, unless there is a file of that name."""
+    text = str(path)
+    if isinstance(path, Path):
+        text = _FOLDED.sub(lambda match: match[1] + (":///" if match[1] == "file" else "://"), text, count=1)
+    if _ADDRESS.match(text) and not os.path.lexists(path):
+        raise UsageError(f"{printable(text)} is an address, and addresses are not fetched or written to; give a file")
 
 
 def _umask() -> int:

@@ -24,6 +24,7 @@ from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFor
 from fastnst.files import printable, write_bytes, write_stdout
 from fastnst.formats import HEAD, MAGIC
 from fastnst.formats import looks_like_image as looks_like_image
+from fastnst.modes import with_range
 from fastnst.orientation import upright, upright_in_memory
 from fastnst.png import clear_deep_color, deep_color_is_transparent
 
@@ -144,7 +145,9 @@ def decode_picture(
 def from_pil(image: Image.Image) -> Picture:
     """A PIL image of any mode, upright by its EXIF tag and converted by its profile, as a Picture."""
     with decoding("image"):
-        picture = Picture(*to_srgb(upright_in_memory(image), _profile(image), "image"))
+        # Pillow's Lab is already converted to sRGB by its own white.
+        profile = b"" if image.mode == "LAB" else _profile(image)
+        picture = Picture(*to_srgb(with_range(upright_in_memory(image), "image"), profile, "image"))
     _check_smallest(*picture.size, "image", Limits())
     return picture
 

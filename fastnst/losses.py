@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from fastnst.config import LossForm as LossForm
 from fastnst.config import LossWeights as LossWeights
 from fastnst.errors import UsageError
 from fastnst.image import Picture, to_array
+from fastnst.values import check_choice
 from fastnst.vgg import Pooling, VGGFeatures
 
 Layers = Sequence[str] | Mapping[str, float]  # names, or names with the weight of each
@@ -103,6 +104,7 @@ def total_variation_power(images: Tensor) -> Tensor:
 
 def roughness(images: Tensor, form: TVForm = "squared") -> Tensor:
     """Mean squared difference of neighbors, or mean of total_variation_power, independent of the size: scalar."""
+    check_choice("form", form, get_args(TVForm))
     if form == "power":
         return _steepness(images).mean()
     rows = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
@@ -165,6 +167,8 @@ class PerceptualLoss(nn.Module):
         tv_form: TVForm = "squared",
     ) -> None:
         super().__init__()
+        check_choice("form", form, get_args(LossForm))
+        check_choice("tv_form", tv_form, get_args(TVForm))
         for name, value in vars(weights).items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} weight must be zero or more, got {value}")

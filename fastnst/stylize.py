@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from fastnst.compose import (
@@ -35,8 +34,6 @@ from fastnst.image import (
     Limits,
     Picture,
     Pixels,
-    decode_picture,
-    from_pil,
     read_picture,
     resize,
     shrink,
@@ -44,15 +41,15 @@ from fastnst.image import (
     to_pixels,
 )
 from fastnst.nets.bands import DEFAULT_TILE, OnMoments, OnProgress, memory_needed
+from fastnst.source import Source, from_source
 from fastnst.styles import DEFAULT_STYLE
+from fastnst.values import in_words
 
 log = logging.getLogger(__name__)
 
 ALWAYS_WHOLE = 4_000_000  # pixels, which any preset stylizes in 2.4 GB
 LIMITS = Limits(remedy="scale it down first, or paint it in bands with --tile 256")
 LARGE = Limits(pixels=500_000_000, side=65_535, size=2 << 30)
-
-Source = Path | str | bytes | Image.Image | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -152,9 +149,11 @@ class Stylizer:
         Several related styles are mixed, in equal shares or those of `mix`. `outside` is another style, for what is
         outside the mask of the options; `onnx` is for ONNX files of other projects.
         """
-        names = [style] if style is None or isinstance(style, (str, Path)) else list(style)
+        names: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
         if not names:
             raise UsageError("no style is given; name one, or leave it out for the default one")
+        if mix is not None and (isinstance(mix, str) or not hasattr(mix, "__iter__")):
+            raise UsageError(f"mix is {in_words(mix)} but must be one share for each style: [0.7, 0.3]")
         engines = [open_engine(name, engine, device, onnx) for name in names]
         if mix is not None or len(engines) > 1:
             engines = [mixed(engines, mix or [1.0] * len(engines), [name or DEFAULT_STYLE for name in names])]
@@ -163,11 +162,12 @@ class Stylizer:
         return cls(*engines)
 
     def stylize(self, image: Source, options: StylizeOptions | None = None) -> Image.Image:
-        """Stylize a path, encoded bytes, a PIL image or a uint8 (H, W, 3) array.
+        """Stylize a path, encoded bytes, an open file, a PIL image, an array or a tensor, each as from_source takes it.
 
-        The size stays, transparency is kept.
+        The size stays, transparency is kept. Raises UsageError for what is no picture, InputError for an unusable one.
         """
-        return self.stylize_picture(_content(image, options or StylizeOptions()), options).to_pil()
+        options = _options(options)
+        return self.stylize_picture(from_source(image, **_decoding(options)), options).to_pil()
 
     def stylize_picture(
         self, picture: Picture, options: StylizeOptions | None = None, hooks: Hooks = Hooks()
@@ -182,7 +182,8 @@ class Stylizer:
         self, pictures: Sequence[Picture], options: StylizeOptions | None = None, hooks: Hooks = Hooks()
     ) -> list[Picture]:
         """Stylize pictures of one size at once, such as frames of a clip; raises what `stylize_picture` raises."""
-        options = options or StylizeOptions()
+        options = _options(options)
+        _check_pictures(pictures)
         check_outside(self.outside is not None, options)
         if options.max_size is not None:
             pictures = [shrink(picture, options.max_size) for picture in pictures]
@@ -271,16 +272,20 @@ def read_content(path: str | Path, options: StylizeOptions) -> Picture:
     return read_picture(path, **_decoding(options))
 
 
-def _content(image: Source, options: StylizeOptions) -> Picture:
-    if isinstance(image, bytes):
-        return decode_picture(image, **_decoding(options))
-    if isinstance(image, (str, Path)):
-        return read_content(image, options)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise UsageError(f"an array must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-        image = Image.fromarray(image)
-    return from_pil(image)
+def _options(options: StylizeOptions | None) -> StylizeOptions:
+    if options is not None and not isinstance(options, StylizeOptions):
+        raise UsageError(f"options are {in_words(options)} but must be StylizeOptions; make them with StylizeOptions()")
+    return options or StylizeOptions()
+
+
+def _check_pictures(pictures: Sequence[Picture]) -> None:
+    """UsageError unless they are decoded pictures of one size."""
+    for picture in pictures:
+        if not isinstance(picture, Picture):
+            raise UsageError(f"{in_words(picture)} is no Picture; give it to stylize, or make one with from_source")
+    if len({picture.size for picture in pictures}) != 1:
+        sizes = ", ".join(sorted({f"{width}x{height}" for height, width in (p.size for p in pictures)}))
+        raise UsageError(f"pictures at once must have one size, got {sizes or 'none'}; stylize them one by one")
 
 
 def _decoding(options: StylizeOptions) -> dict[str, Any]:

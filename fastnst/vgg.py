@@ -5,7 +5,7 @@ No other module knows a mean, a standard deviation or a channel order of any VGG
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.error import URLError
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fastnst.errors import InputError, ModelError, UnavailableError, UsageError
 from fastnst.image import IMAGENET_MEAN, IMAGENET_STD
+from fastnst.values import check_choice, in_words
 
 BUNDLED = Path(__file__).parent / "weights" / "vgg16_features.fp16.safetensors"
 
@@ -56,6 +57,7 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, layers: Sequence[str], vgg: str | Path = "bundled", pooling: Pooling = "max") -> None:
         super().__init__()
+        check_choice("pooling", pooling, get_args(Pooling))
         weights, metadata = _read_weights(vgg)
         self.metadata = {key: metadata[key] for key in _KEPT if key in metadata}
         network = "vgg19" if "features.34.weight" in weights else "vgg16"
@@ -79,6 +81,7 @@ class VGGFeatures(nn.Module):
         wanted = self.layers if layers is None else self._in_depth_order(layers)
         if not set(wanted) <= set(self.layers):
             raise UsageError(f"this network was built for {', '.join(self.layers)}; name {', '.join(wanted)} there too")
+        check_images(images)
         check_size(images, wanted[-1], self.smallest(wanted[-1]))
         x = images * self.scale + self.shift
         features = {}
@@ -118,6 +121,12 @@ def check_size(images: Tensor, layer: str, smallest: int) -> None:
             f"image is {width}x{height} but {layer} needs at least {smallest}x{smallest}; "
             "use a larger image or a shallower layer"
         )
+
+
+def check_images(images: Tensor) -> None:
+    """UsageError unless these are floats (N, 3, H, W)."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise UsageError(f"pictures are {in_words(images)} but must be a tensor of floats (N, 3, H, W), 0..1")
 
 
 def _modules(names: Sequence[str], pooling: Pooling, keep: Sequence[str]) -> list[nn.Module]:

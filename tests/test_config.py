@@ -1,13 +1,25 @@
 import json
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 
 import fastnst.config
 from fastnst.cli import main
-from fastnst.config import ReconstructConfig, StylizeOptions, TrainConfig, check_range, seconds
+from fastnst.config import (
+    FilterOptions,
+    LossWeights,
+    OptimizeConfig,
+    ReconstructConfig,
+    SheetConfig,
+    StylizeBenchmark,
+    StylizeOptions,
+    TrainConfig,
+    check_range,
+    seconds,
+)
 from fastnst.config.ranges import Checked, Range
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS
@@ -45,6 +57,23 @@ def required(options: Any) -> dict[str, str]:
     if issubclass(options, fastnst.config.ContentAndStyles):
         names |= {"content", "style"}
     return {name: REQUIRED[name] for name in names}
+
+
+def wrong_values(kind: Any) -> list[Any]:
+    """What an option of this annotation must refuse, of each kind of mistake."""
+    wrong: list[Any] = [object(), {"a": 1}, b"text", np.zeros((2, 3)), ["a", ("b",)]]
+    parts = [kind]  # the annotation and all that it is made of
+    for part in parts:
+        parts += get_args(part)
+    if type(None) not in parts:
+        wrong.append(None)
+    if any(get_origin(part) is Literal for part in parts):
+        return [*wrong, "lab", "", 0, True]
+    if not {str, Path} & {part for part in parts if isinstance(part, type)}:
+        wrong += ["many", "", complex(1)]
+    if bool in parts:
+        return [*wrong, 0, 1, "true"]
+    return [*wrong, True, *([16.5] if int in parts else [])]
 
 
 def is_number(kind: Any) -> bool:
@@ -145,6 +174,56 @@ def test_defaults_of_all_options_are_valid(options):
     made = options(**given)
 
     assert {name: getattr(made, name) for name in defaults} == defaults
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_option_refuses_values_of_another_kind_by_its_name(options):
+    given = required(options)
+    for field in fields(options):
+        for wrong in wrong_values(field.type):
+            with pytest.raises(UsageError, match=f"^(--)?{field.name.replace('_', '-')}(:| is| has) ") as caught:
+                options(**{**given, field.name: wrong})
+            assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_choice_is_taken_and_no_other(options):
+    given = required(options)
+    for field in fields(options):
+        kinds = [kind for kind in (field.type, *get_args(field.type)) if get_origin(kind) is Literal]
+        for choice in (choice for kind in kinds for choice in get_args(kind)):
+            assert getattr(options(**{**given, field.name: choice}), field.name) == choice
+            with pytest.raises(UsageError, match=f"--{field.name.replace('_', '-')} is .* but must be .*{choice}"):
+                options(**{**given, field.name: f"{choice}-"})
+
+
+def test_a_wrong_word_is_told_the_choices():
+    with pytest.raises(UsageError, match=r"^--preserve-color is 'lab' but must be luma or histogram$"):
+        StylizeOptions(preserve_color="lab")
+    with pytest.raises(UsageError, match=r"^--strength is '0\.5' but must be a number$"):
+        StylizeOptions(strength="0.5")
+    with pytest.raises(UsageError, match=r"^--mask is an array of float64 \(2, 3\) but must be a path$"):
+        StylizeOptions(mask=np.zeros((2, 3)))
+    with pytest.raises(UsageError, match=r"^https://example\.org/a\.jpg is an address, .* not fetched"):
+        SheetConfig("https://example.org/a.jpg", output="b.jpg")
+
+
+def test_numbers_of_numpy_sequences_and_single_values_are_plain_afterwards():
+    made = StylizeOptions(strength=np.float32(0.5), quality=np.int64(90), skip_existing=np.bool_(True))
+    several = OptimizeConfig("a.jpg", "b.jpg", output="c.jpg", scales=[64, np.int32(128)], content_layers="a:1, b")
+
+    assert (made.strength, made.quality, made.skip_existing) == (0.5, 90, True)
+    assert {type(made.strength), type(made.quality), type(made.skip_existing)} == {float, int, bool}
+    assert (several.style, several.scales, several.content_layers) == ((Path("b.jpg"),), (64, 128), ("a:1", "b"))
+    assert FilterOptions(output="a.png", filters="0,3-5,3").filters == (0, 3, 4, 5)
+    assert FilterOptions(output="a.png", filters=range(2)).filters == (0, 1)
+    assert StylizeBenchmark(size=64, preset=["fast"]) == StylizeBenchmark(size=(64,), preset=("fast",))
+    assert TrainConfig("a.jpg", content="b", output="c.safetensors", vgg=Path("v")).vgg == "v"
+
+
+def test_weights_of_an_unknown_form_are_a_usage_error():
+    with pytest.raises(UsageError, match="loss is 'johnson' but must be relative, paper or gatys"):
+        LossWeights.resolve("johnson")
 
 
 def test_every_number_has_a_range_or_is_bound_otherwise():

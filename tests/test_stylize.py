@@ -19,32 +19,29 @@ def negative(images):
     return 1 - images
 
 
-@pytest.mark.parametrize("kind", ["path", "text", "bytes", "pil", "array"])
-def test_stylize_takes_what_a_picture_may_be(kind, tmp_path):
+def test_stylize_takes_whatever_is_a_picture(tmp_path):
     rgb, path = noise(), noise_file(tmp_path / "a.png")
-    sources = {
-        "path": path,
-        "text": str(path),
-        "bytes": path.read_bytes(),
-        "pil": Image.fromarray(rgb),
-        "array": rgb,
-    }
 
-    painted = Stylizer(negative).stylize(sources[kind])
-
-    np.testing.assert_array_equal(np.asarray(painted), 255 - rgb)
+    for source in (path, path.read_bytes(), Image.fromarray(rgb), rgb / 255, Picture(rgb)):
+        np.testing.assert_array_equal(np.asarray(Stylizer(negative).stylize(source)), 255 - rgb)
 
 
-def test_stylize_takes_a_gray_array():
-    gray = noise()[..., 0]
+def test_options_of_another_kind_are_a_usage_error():
+    with pytest.raises(UsageError, match="options are a dict but must be StylizeOptions"):
+        Stylizer(negative).stylize(noise(), {"strength": 0.5})
 
-    np.testing.assert_array_equal(np.asarray(Stylizer(negative).stylize(gray))[..., 2], 255 - gray)
 
-
-@pytest.mark.parametrize("array", [np.zeros((20, 20, 3)), np.zeros(20, np.uint8), np.zeros((1, 20, 20, 3), np.uint8)])
-def test_array_of_another_kind_is_a_usage_error(array):
-    with pytest.raises(UsageError, match=r"must be uint8 \(H, W, 3\)"):
-        Stylizer(negative).stylize(array)
+@pytest.mark.parametrize(
+    ("pictures", "reason"),
+    [
+        ([noise()], r"an array of uint8 \(20, 24, 3\) is no Picture"),
+        ([], "must have one size, got none"),
+        ([Picture(noise()), Picture(noise(30, 24))], "must have one size, got 24x20, 24x30"),
+    ],
+)
+def test_pictures_at_once_are_decoded_and_of_one_size(pictures, reason):
+    with pytest.raises(UsageError, match=reason):
+        Stylizer(negative).stylize_pictures(pictures)
 
 
 def test_too_small_an_image_is_an_input_error():

@@ -1,23 +1,21 @@
 """Options of looking inside a network: dreams, filters, features."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Range
+from fastnst.config.ranges import FromText, Range
 from fastnst.config.shared import (
-    NAMES,
     ComputeOptions,
     DeviceOption,
+    Names,
     OneImage,
     OverwriteOption,
     SeedOption,
     layer_weights,
-    split_names,
 )
 from fastnst.errors import UsageError
 
@@ -29,7 +27,7 @@ class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """a .jpg, .png or .webp file, with --zoom a .gif, .webp or .png; - is standard output"""
-    layers: Annotated[tuple[str, ...], NAMES] = ()
+    layers: Names = ()
     """layers to amplify, with weights if not 1: relu4_3:1,relu5_2:0.5 [default: the nicest of the network]"""
     network: Annotated[str, Parameter(alias="--vgg")] = "bundled"
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
@@ -64,7 +62,6 @@ class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "layers", split_names(self.layers))
         self.weights  # noqa: B018 (a wrong one is an error now)
 
     @property
@@ -76,20 +73,22 @@ class DreamConfig(ComputeOptions, SeedOption, OverwriteOption, OneImage):
         return weights
 
 
-def _numbers(values: str | int | Sequence[int]) -> tuple[int, ...]:
-    """Numbers and ranges as in 0,3,8-15, each once."""
-    if not isinstance(values, str):
-        return tuple(dict.fromkeys([values] if isinstance(values, int) else values))
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers and ranges as in 0,3,8-15."""
     numbers: list[int] = []
-    for part in values.split(","):
+    for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise UsageError(f"--filters has {part!r} but takes numbers and ranges with commas between them: 0,3,8-15")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return tuple(dict.fromkeys(numbers))
+    return tuple(numbers)
 
 
-_NUMBERS = Parameter(converter=lambda _, tokens: _numbers(",".join(token.value for token in tokens)))
+_Numbers = Annotated[
+    tuple[int, ...],
+    FromText(_numbers),
+    Parameter(converter=lambda _, tokens: _numbers(",".join(token.value for token in tokens))),
+]
 
 
 @Parameter(name="*")
@@ -99,9 +98,9 @@ class FilterOptions(ComputeOptions, SeedOption, OverwriteOption):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
-    layer: Annotated[tuple[str, ...], NAMES] = ()
+    layer: Names = ()
     """layers, with commas between them [default: relu3_3, Mixed_5d or inception4a, by the network]"""
-    filters: Annotated[tuple[int, ...], _NUMBERS, Parameter(show_default=lambda _: "0-15")] = tuple(range(16))
+    filters: Annotated[_Numbers, Parameter(show_default=lambda _: "0-15")] = tuple(range(16))
     """numbers of the filters in each layer, such as 7 or 0,3,8-15"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
@@ -116,8 +115,7 @@ class FilterOptions(ComputeOptions, SeedOption, OverwriteOption):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "layer", split_names(self.layer))
-        object.__setattr__(self, "filters", _numbers(self.filters))
+        object.__setattr__(self, "filters", tuple(dict.fromkeys(self.filters)))
         if not self.filters:
             raise UsageError("--filters has no number; give at least one")
 
@@ -131,7 +129,7 @@ class FeatureOptions(DeviceOption, OverwriteOption, OneImage):
     """the sheet, a .jpg, .png or .webp file"""
     layer: str = "relu2_2"
     """layer of the network"""
-    filters: Annotated[tuple[int, ...], _NUMBERS, Parameter(show_default=False)] = ()
+    filters: Annotated[_Numbers, Parameter(show_default=False)] = ()
     """numbers of the filters, such as 7 or 0,3,8-15 [default: the 23 whose features are strongest]"""
     network: Annotated[str, Parameter(alias="--vgg")] = DreamConfig.network
     """bundled (VGG16), torchvision (its VGG16), vgg19, inception_v3, googlenet, or a safetensors file of a VGG"""
@@ -142,4 +140,4 @@ class FeatureOptions(DeviceOption, OverwriteOption, OneImage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "filters", _numbers(self.filters))
+        object.__setattr__(self, "filters", tuple(dict.fromkeys(self.filters)))

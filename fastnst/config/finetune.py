@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.config.ranges import Checked, Range
 from fastnst.config.shared import ComputeOptions, Duration, OverwriteOption, SeedOption
 from fastnst.errors import UsageError
 
@@ -50,8 +50,6 @@ class FinetuneConfig(ComputeOptions, SeedOption, OverwriteOption, OneFolder):
     """stop in time before this many seconds, or 30m, 8h, 1h30m, are over, with the best epoch so far"""
 
     def __post_init__(self) -> None:
-        if isinstance(self.time_limit, str):  # from Python
-            object.__setattr__(self, "time_limit", seconds(self.time_limit))
         super().__post_init__()
         if self.epochs is not None and self.steps is not None:
             raise UsageError("--epochs and --steps both say how long to train; give one of them")

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from fastnst.config.ranges import Checked, Range, check_range
 from fastnst.config.shared import (
     LISTED,
-    NAMES,
     SHOWN,
     ComputeOptions,
     LossNetworkOptions,
     MaskOptions,
+    Names,
     OneImage,
     OverwriteOption,
     SeedOption,
@@ -86,9 +86,9 @@ class OptimizeConfig(DescentOptions, MaskOptions, ContentAndStyles):
     content_weight: Annotated[float | None, Range(0), weight_help("content", *FORMS)] = None
     style_weight: Annotated[float | None, Range(0), weight_help("style", *FORMS, relative=OPTIMIZED_STYLE)] = None
     tv_weight: Annotated[float | None, Range(0), weight_help("tv", *FORMS)] = None
-    content_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_CONTENT
+    content_layers: Annotated[Names, SHOWN] = GATYS_CONTENT
     """layers for content, with weights if they are not equal: conv4_2:1 conv5_2:0.5"""
-    style_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_STYLE
+    style_layers: Annotated[Names, SHOWN] = GATYS_STYLE
     """layers for style, with weights if they are not equal"""
     preserve_color: Literal["luma", "histogram"] | None = None
     """keep the content's colors, like stylize"""
@@ -124,9 +124,9 @@ class ReconstructConfig(DescentOptions, OneImage):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the result, a .jpg, .png or .webp file"""
-    layer: Annotated[tuple[str, ...], NAMES] = ()
+    layer: Names = ()
     """layers whose features are to be those of the picture, relu4_2 or relu4_2:0.5 [default: a sheet of all depths]"""
-    style_layers: Annotated[tuple[str, ...], NAMES] = ()
+    style_layers: Names = ()
     """layers whose Gram matrices are to be those of the picture: its texture, without the places"""
     tv_weight: Annotated[float, Range(0)] = 1e-4
     """weight of the total variation, against 1 for features or texture: takes the speckles that no layer minds"""
@@ -162,9 +162,9 @@ class TradeoffConfig(ComputeOptions, OverwriteOption, LossNetworkOptions, Conten
     """trained .safetensors styles to show instead, such as those of a sweep"""
     loss: Literal["relative", "paper", "gatys"] = "relative"
     """weighing of the terms"""
-    content_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_CONTENT
+    content_layers: Annotated[Names, SHOWN] = GATYS_CONTENT
     """layers for content"""
-    style_layers: Annotated[tuple[str, ...], NAMES, SHOWN] = GATYS_STYLE
+    style_layers: Annotated[Names, SHOWN] = GATYS_STYLE
     """layers for style, the first of them first"""
     size: Annotated[int, Range(16, 4096)] = 256
     """longer side of each picture, pixels"""

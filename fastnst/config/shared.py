@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Group, Parameter, Token
 
-from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.config.ranges import Checked, FromText, Range, seconds
 from fastnst.device import Device
 from fastnst.errors import UsageError
 
@@ -44,21 +44,25 @@ def _listed(kind: Any, tokens: Sequence[Token]) -> Any:
 LISTED = Parameter(converter=_listed, show_default=lambda values: ",".join(f"{value:g}" for value in values))
 
 
-def split_names(values: str | Sequence[str]) -> tuple[str, ...]:
-    """Layers may be given as one text with commas between them, too."""
-    listed = values.split(",") if isinstance(values, str) else values
-    return tuple(name.strip() for name in listed)
+def split_names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 SHOWN = Parameter(show_default=" ".join)
-NAMES = Parameter(
-    converter=lambda _, tokens: split_names(",".join(token.value for token in tokens)), show_default=False
-)
+Names = Annotated[
+    tuple[str, ...],
+    FromText(split_names),
+    Parameter(converter=lambda _, tokens: split_names(",".join(token.value for token in tokens)), show_default=False),
+]
 
 
-# Seconds, or on the command line a text such as 8h or 1h30m.
+# Seconds, or a text such as 8h or 1h30m.
 Duration = Annotated[
-    float | None, Range(0, above=True), Parameter(converter=lambda _, tokens: seconds(tokens[0].value))
+    float | None,
+    Range(0, above=True),
+    FromText(seconds),
+    Parameter(converter=lambda _, tokens: seconds(tokens[0].value)),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range, seconds
+from fastnst.config.ranges import Checked, Range
 from fastnst.config.shared import (
     CONTENT_LAYERS,
     LISTED,
@@ -112,8 +112,6 @@ class TrainConfig(TrainOptions):
     """start again over an existing output"""
 
     def __post_init__(self) -> None:
-        if isinstance(self.time_limit, str):  # from Python
-            object.__setattr__(self, "time_limit", seconds(self.time_limit))
         super().__post_init__()
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output is {self.output} but must end in .safetensors")

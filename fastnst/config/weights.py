@@ -1,9 +1,11 @@
 """Weights of the loss terms: in which form they weigh, and what they are where nobody says otherwise."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from cyclopts import Parameter
+
+from fastnst.values import check_choice
 
 LossForm = Literal["relative", "paper", "gatys"]
 TVForm = Literal["squared", "power"]
@@ -22,6 +24,7 @@ class LossWeights:
         cls, form: LossForm, content: float | None = None, style: float | None = None, tv: float | None = None
     ) -> "LossWeights":
         """Those that are given, and the defaults of a form of weighing for the others."""
+        check_choice("loss", form, get_args(LossForm))
         given = {"content": content, "style": style, "tv": tv}
         return replace(DEFAULT_WEIGHTS[form], **{name: value for name, value in given.items() if value is not None})
 
