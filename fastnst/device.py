@@ -4,6 +4,7 @@ import ctypes
 import logging
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from fastnst.errors import UnavailableError
@@ -58,11 +59,17 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> "torch.autocast":
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
-def onnx_providers(device: Device) -> list[str]:
-    """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
+def onnx_runtime() -> ModuleType:
+    """ONNX Runtime, imported here and nowhere else: it observes nothing from here on, whoever imported it before."""
     import onnxruntime
 
-    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    onnxruntime.disable_telemetry_events()  # where it was imported before fastnst, which sets the environment
+    return onnxruntime
+
+
+def onnx_providers(device: Device) -> list[str]:
+    """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed."""
+    available = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
     if device == "cuda" and not available:
         raise UnavailableError(
             "--device cuda was asked for but this ONNX Runtime has no CUDA provider; "
