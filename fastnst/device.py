@@ -4,8 +4,7 @@ import ctypes
 import logging
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastnst.errors import UnavailableError
 
@@ -59,7 +58,7 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> "torch.autocast":
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
-def onnx_runtime() -> ModuleType:
+def onnx_runtime() -> Any:
     """ONNX Runtime, imported here and nowhere else: it observes nothing from here on, whoever imported it before."""
     import onnxruntime
 
