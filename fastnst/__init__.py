@@ -1,6 +1,7 @@
 """Train a feed-forward network to paint in one style, paint any picture in one pass, export it to ONNX."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["FastnstError", "Stylizer"]
+
+# ONNX Runtime sends what it observes to its makers unless this is set when it is imported, whoever imports it; its
+# function that turns this off leaves what it noted until then, a device id and a database in the user's cache.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _MODULES = {"FastnstError": "fastnst.errors", "Stylizer": "fastnst.stylize"}
 _SUBMODULES = {

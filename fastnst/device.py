@@ -4,7 +4,7 @@ import ctypes
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastnst.errors import UnavailableError
 from fastnst.values import check_choice
@@ -61,15 +61,21 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> "torch.autocast":
     return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
 
 
+def onnx_runtime() -> Any:
+    """ONNX Runtime, imported here and nowhere else: it observes nothing from here on, whoever imported it before."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where it was imported before fastnst, which sets the environment
+    return onnxruntime
+
+
 def onnx_providers(device: Device) -> list[str]:
     """ONNX Runtime's execution providers for a name; UnavailableError if "cuda" is not among those installed.
 
     UsageError for another name.
     """
     check_choice("device", device, get_args(Device))
-    import onnxruntime
-
-    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    available = "CUDAExecutionProvider" in onnx_runtime().get_available_providers()
     if device == "cuda" and not available:
         raise UnavailableError(
             "--device cuda was asked for but this ONNX Runtime has no CUDA provider; "

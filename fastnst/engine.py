@@ -11,7 +11,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
-from fastnst.device import Device, onnx_providers, torch_device
+from fastnst.device import Device, onnx_providers, onnx_runtime, torch_device
 from fastnst.errors import FastnstError, ModelError, UnavailableError, UnsafeModelError, UsageError, first_line
 from fastnst.files import printable, refuse_address
 from fastnst.foreign.onnx_style import Adapter, End
@@ -270,8 +270,7 @@ def _find(style: str | Path, engine: EngineName) -> Path:
 
 def _session(data: bytes, device: Device, path: Path) -> Any:
     """ONNX Runtime with a network loaded; UnavailableError without the device that was asked for."""
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     providers = onnx_providers(device)

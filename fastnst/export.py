@@ -59,19 +59,13 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
     data = build(net.config, weights, opset=options.opset, uint8=options.uint8, half=options.fp16, metadata=metadata)
     onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
 
-    # Checked as a file, through the same door as any other style.
-    candidate = output.with_name(f".{output.name[:200]}.candidate.onnx")
-    try:
-        write_bytes(candidate, data)
-        difference = largest_difference(net, OnnxEngine(candidate, "cpu"), eight_bits=options.uint8)
-        if not difference <= TOLERANCE:
-            raise ModelError(
-                f"the exported network differs from torch by {difference * 255:.2f} gray levels, more than 1; "
-                "nothing was written"
-            )
-        candidate.replace(output)
-    finally:
-        candidate.unlink(missing_ok=True)
+    difference = largest_difference(net, OnnxEngine(output, "cpu", data=data), eight_bits=options.uint8)
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"the exported network differs from torch by {difference * 255:.2f} gray levels, more than 1; "
+            "nothing was written"
+        )
+    write_bytes(output, data)
     return ExportReport(output, len(data), options.opset, options.uint8, options.fp16, difference)
 
 

@@ -1,7 +1,11 @@
 """Writing files so that nobody ever sees half of one, and checking beforehand that they can be written."""
 
+import errno
 import os
 import re
+import secrets
+import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -16,6 +20,14 @@ from fastnst.errors import Interrupted, OutputError, UsageError
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 _FOLDED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)  # what Path leaves of the slashes
 
+# What drives say that cannot do something or do not allow it: network shares, FUSE, foreign file systems, single files
+# mounted into a container. A full or a broken disk says something else.
+_REFUSALS = {
+    *(errno.EPERM, errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
+    *(errno.EBUSY, errno.EXDEV, errno.EEXIST, errno.EMLINK, errno.ETXTBSY, errno.ENOTTY, errno.ENAMETOOLONG),
+}
+_PATIENCE = 1.0  # seconds for which a file that another program has open on Windows is waited for
+
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Fail before any work when the result could not be written to this path.
@@ -28,11 +40,25 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{printable(path)} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{printable(path)} exists already; add --overwrite or choose another name")
-    folder = next((folder for folder in path.parents if os.path.lexists(folder)), path.parent)
+    place = _followed(path)
+    folder = next((folder for folder in place.parents if os.path.lexists(folder)), place.parent)
     if not is_folder(folder):
         raise OutputError(f"cannot write {printable(path)}: {printable(folder)} is not a folder; choose another")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not (_takes_files(folder) or os.access(place, os.W_OK)):
         raise OutputError(f"cannot write to the folder {printable(folder)}; choose another or change its permissions")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether files can be made in a folder."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return True
+    try:  # what a network share or Windows says of permissions may not be what it does
+        file, path = _temporary(folder)
+    except OSError:
+        return False
+    file.close()
+    path.unlink()
+    return True
 
 
 def is_folder(path: Path | str) -> bool:
@@ -54,35 +80,120 @@ def atomic_write(path: Path, interrupted: Path | None = None) -> Iterator[Binary
 
     Otherwise the temporary file is removed and the old one, if any, stays; but a block that ends with Interrupted has
     made what is worth keeping, in the place of `interrupted`, in the same folder, if given. Missing folders are made.
-    OSError becomes OutputError.
+    A link stays, and what it leads to is written. Where nothing can be put beside or in the place of a file that can be
+    written, and for pipes and devices, the finished file is copied into it. OSError becomes OutputError.
     """
-    make_folder(path.parent)
-    # Not derived from the target's name, which may already be as long as a file system allows.
-    temporary = None
+    place, temporary = _followed(path), None
+    make_folder(place.parent)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".fastnst.{os.getpid()}.", suffix=".tmp", dir=path.parent)
+        file, temporary = _temporary_for(place)
         stopped = None
-        with os.fdopen(handle, "wb") as file:
+        with file:
             try:
                 yield file
             except Interrupted as error:
                 if interrupted is None:
                     raise
                 stopped = error
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path if stopped is None else interrupted or path)
-        temporary = None
-        _sync_folder(path.parent)
+            sync(file)
+        move(temporary, place if stopped is None else _followed(interrupted or path))
         if stopped is not None:
             raise stopped
     except BaseException as error:
         if temporary is not None:
             with suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
         if isinstance(error, OSError):
             raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
+        raise
+
+
+def _followed(path: Path) -> Path:
+    """The path, or where it leads if it is a link, which may be nothing yet; OutputError for links in a circle."""
+    if not os.path.islink(path) or _is_special(path):  # noqa: PTH114 (no error for a folder that may not be read)
+        return path
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OutputError(f"cannot write {printable(path)}: it is a link that leads back to itself; remove it")
+    return place
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a pipe or a device, which cannot be replaced by a file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _temporary(folder: Path) -> tuple[BinaryIO, Path]:
+    """A new file in a folder, with the permissions that the umask leaves."""
+    # Not derived from the target's name, which may already be as long as a file system allows. Not from tempfile, whose
+    # files only get these permissions later, from a drive that may have none to give.
+    path = folder / f".fastnst.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    return open(path, "xb"), path
+
+
+def _temporary_for(place: Path) -> tuple[BinaryIO, Path]:
+    """A new file beside a path, or among the system's temporary files where none can be made there."""
+    if not _is_special(place):
+        try:
+            return _temporary(place.parent)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+    handle, name = tempfile.mkstemp(prefix=f".fastnst.{os.getpid()}.", suffix=".tmp")
+    return os.fdopen(handle, "wb"), Path(name)
+
+
+def sync(file: BinaryIO) -> None:
+    """Flush a file to the disk, where the drive can; OSError if the disk is full or broken."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a file in the place of another: at once, or where the drive refuses that, by copying its content."""
+    try:
+        if _is_special(target):
+            raise OSError(errno.EINVAL, "is no file")
+        _replace(source, target)
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        _copy(source, target)
+        source.unlink()
+    _sync_folder(target.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """os.replace; on Windows a virus scanner or a viewer may hold the target for a moment."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write the content of a file into another; one that is made for it does not stay if that fails."""
+    made = not os.path.lexists(target)
+    try:
+        with open(source, "rb") as given, open(target, "wb") as file:
+            shutil.copyfileobj(given, file)
+            sync(file)
+    except OSError:
+        if made:
+            with suppress(OSError):
+                target.unlink()
         raise
 
 
@@ -135,12 +246,6 @@ def refuse_address(path: str | os.PathLike[str]) -> None:
         text = _FOLDED.sub(lambda match: match[1] + (":///" if match[1] == "file" else "://"), text, count=1)
     if _ADDRESS.match(text) and not os.path.lexists(path):
         raise UsageError(f"{printable(text)} is an address, and addresses are not fetched or written to; give a file")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """What keeps a long run from harm: one run a folder, signals, a time limit, memory that runs out."""
 
-import errno
+import logging
+import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,17 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fastnst.errors import OutputError
 from fastnst.files import make_folder, printable
+
+log = logging.getLogger(__name__)
 
 # Batch systems announce the end of a job's time with SIGUSR1, which Windows does not have.
 SIGUSR1: signal.Signals | None = getattr(signal, "SIGUSR1", None)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([SIGUSR1] if SIGUSR1 else []))
 OUT_OF_TIME = 1000  # a reason to stop, beside the numbers of signals
 IN_TIME = (OUT_OF_TIME, SIGUSR1)  # reasons that leave time to save: the run ends without an error
-_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # said by file systems without locks
 
 T = TypeVar("T")
 
@@ -36,28 +39,61 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def only_run(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file that ends with the process, however it ends; OutputError at once if another process holds it."""
+    """Hold a lock file that ends with the process, however it ends; OutputError at once if another process holds it.
+
+    A drive that has no locks holds nobody up.
+    """
     missing = [folder for folder in path.parents if not folder.exists()]
     make_folder(path.parent)
-    lock = FileLock(path, blocking=False, mode=0o666, fallback_to_soft=False)
+    lock = _lock(path)
     try:
+        _make_lock_file(path)
         lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"another run is writing {what}; wait for it, or choose another name") from error
-    except NotImplementedError:
-        pass  # a file system without locks
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise OutputError(f"cannot write {printable(path)}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:
+        # What a drive without locks says may be what it would say of a lock that is held.
+        if path.exists() and not _has_locks(path.parent):
+            log.info("no lock can be held in %s: nothing keeps two runs apart", printable(path.parent))
+        elif isinstance(error, Timeout):
+            raise OutputError(f"another run is writing {what}; wait for it, or choose another name") from error
+        else:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"cannot write {printable(path)}: {reason}") from error
     try:
         yield
     finally:
         with suppress(OSError):
             path.unlink()  # before it is unlocked: who gets the lock later finds that the file is no longer there
-        lock.release()  # on Windows, where an open file cannot be deleted, filelock does it now
+        with suppress(OSError):  # on Windows, where an open file cannot be deleted, filelock does it now
+            lock.release()
         for folder in missing:
             with suppress(OSError):  # not empty
                 folder.rmdir()
+
+
+def _lock(path: Path) -> BaseFileLock:
+    return FileLock(path, blocking=False, fallback_to_soft=False)
+
+
+def _make_lock_file(path: Path) -> None:
+    """One that every user may lock, where the drive has permissions; filelock insists on setting them."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+    with suppress(OSError):
+        os.chmod(path, 0o666)  # noqa: S103 (it holds nothing)
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether a file that nobody else knows can be locked."""
+    path = folder / f".fastnst.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    lock = _lock(path)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        return False
+    finally:
+        with suppress(OSError):
+            lock.release()
+        path.unlink(missing_ok=True)
+    return True
 
 
 def reason_name(reason: int) -> str:

@@ -17,7 +17,7 @@ import torch
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import FastnstError, OutputError
-from fastnst.files import make_folder, printable, write_bytes
+from fastnst.files import make_folder, printable, sync, write_bytes
 from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
 from fastnst.losses import LossValues
 from fastnst.nets.torch_net import TransformerNet
@@ -223,9 +223,8 @@ class RunLogs(BestEffortLogs):
         """Everything up to now survives the process; also the list of unusable photographs."""
         with self._tolerant():
             for file in (self.metrics, self.events.file):
-                file.flush()
-                os.fsync(file.fileno())
-                if os.fstat(file.fileno()).st_nlink == 0:
+                sync(file)
+                if not os.path.lexists(file.name):  # not the number of its links, which is always 0 on some drives
                     raise OutputError(f"{printable(file.name)} was removed")
             if self.photographs.unusable:
                 lines = [f"{printable(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from cyclopts import App, Parameter
 from torch import Tensor, nn
@@ -38,6 +37,7 @@ from fastnst.benchmark import (
 from fastnst.cli.tables import print_comparisons
 from fastnst.config import Preset
 from fastnst.config.ranges import Checked, Range
+from fastnst.device import onnx_runtime
 from fastnst.engine import OnnxEngine
 from fastnst.export import largest_difference
 from fastnst.nets.onnx_graph import build
@@ -100,7 +100,7 @@ def _compare(
     ratios = [ratio(times, name, PLAIN) for name in engines if name != PLAIN]
     setting = {
         **circumstances(options.rounds, torch.device("cpu")),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": onnx_runtime().__version__,
         "preset": options.preset,
         "size": size,
     }

@@ -77,15 +77,15 @@ def read_onnx(path: Path) -> tuple[bytes, OnnxFile]:
     """
     with open_regular(path) as file:
         data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ModelError(
-            f"{printable(path)} has more than {LARGEST >> 20} MiB, which no style has; give a style's ONNX file"
-        )
     return data, check_onnx(data, path)
 
 
 def check_onnx(data: bytes, path: Path) -> OnnxFile:
     """The structure of an ONNX file in memory; raises what `read_onnx` raises, with the path as its name."""
+    if len(data) > LARGEST:
+        raise ModelError(
+            f"{printable(path)} has more than {LARGEST >> 20} MiB, which no style has; give a style's ONNX file"
+        )
     file = OnnxFile(len(data))
     try:
         _walk(memoryview(data), "model", file, 0)

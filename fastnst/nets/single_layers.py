@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnst.device import onnx_runtime
 from fastnst.image import Array
 from fastnst.nets.onnx_graph import build_layer
 from fastnst.nets.rows import Affine
@@ -21,8 +22,7 @@ class OnnxLayers:
     def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
         key = (layer.name, affine is not None, relu)
         if key not in self.sessions:
-            import onnxruntime
-
+            onnxruntime = onnx_runtime()
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4
             # Threads of a layer that is done would go on looking for work, on cores that others need.

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from fastnst.checkpoint import (
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
 from fastnst.errors import ModelError, OutputError, UsageError
-from fastnst.files import check_output, printable
+from fastnst.files import check_output, move, printable
 from fastnst.losses import LossValues
 from fastnst.train.run import TrainingRun
 
@@ -134,8 +133,8 @@ def resume(run: TrainingRun, photographs: Photographs) -> int:
     restore(run, state)
     if run.config.micro_batch is None:
         run.memory.micro_batch = state.values["micro_batch"]
-    if newest:
-        os.replace(newest[0], path)  # before the next save puts a damaged one in the place of this one
+    if newest and newest[0] != path:
+        move(newest[0], path)  # before the next save puts a damaged one in the place of this one
     photographs.keep_apart(state.values.get("held_out", []))
     now = len(photographs.files)
     if (before := state.values.get("photographs", now)) != now:
