@@ -81,6 +81,9 @@ def picture_seeds() -> Seeds:
         "lossless webp": encoded(image, "WEBP", lossless=True),
         "gif": encoded(image.quantize(64), "GIF", save_all=True, append_images=[image.rotate(9).quantize(64)]),
         "avif": encoded(clear, "AVIF", exif=exif),
+        "tiff": encoded(image, "TIFF", compression="tiff_lzw"),
+        "jpeg in tiff": encoded(image, "TIFF", compression="jpeg"),
+        "bmp": encoded(image, "BMP"),
     }
 
 
@@ -95,13 +98,15 @@ def clip_seeds() -> Seeds:
         ".mkv": "libx264",
         ".avi": "mpeg4",
         ".webm": "libvpx",
+        ".ts": "mpeg2video",
+        ".flv": "flv1",
     }.items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"clip{suffix}"
             with av.open(str(path), "w") as container:
                 stream = container.add_stream(codec, rate=25)
                 stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
-                sound = container.add_stream("libopus" if suffix == ".webm" else "aac", rate=48_000, layout="mono")
+                sound = container.add_stream({".webm": "libopus", ".ts": "mp2"}.get(suffix, "aac"), rate=48_000, layout="mono")
                 for pixels in frames:
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
                 container.mux(stream.encode())

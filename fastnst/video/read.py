@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fastnst.decode import decoding
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
 from fastnst.files import printable
 from fastnst.image import (
@@ -284,8 +285,9 @@ class AnimationReader:
         with ExitStack() as stack:
             file = stack.enter_context(open_regular(path))
             self.image = open_animation(file, self.name)
-            self.frames = getattr(self.image, "n_frames", 1)
-            self.format = ClipFormat(loop=repeats(self.image, file), transparent=True)
+            with decoding(self.name):  # counting reads the whole file
+                self.frames = getattr(self.image, "n_frames", 1)
+                self.format = ClipFormat(loop=repeats(self.image, file), transparent=True)
             self.closing = stack.pop_all()
 
     def __enter__(self) -> Self:
