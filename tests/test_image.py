@@ -2,7 +2,6 @@ import os
 import struct
 import subprocess
 import sys
-import zlib
 from io import BytesIO
 
 import numpy as np
