@@ -15,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from fastnst import profiles
-from fastnst.errors import FastnstError, InputError, first_line
+from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, first_line
+from fastnst.formats import MAGIC, Foreign
 from fastnst.png import open_png
 
 log = logging.getLogger(__name__)
@@ -32,11 +33,18 @@ def decoding(name: str) -> Iterator[None]:
         yield
     except FastnstError:
         raise
+    except Foreign as error:
+        raise UnsupportedFormatError(not_read(name, str(error))) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} claims a size far beyond what is decoded; scale it down first") from error
     # Pillow raises OSError, ValueError, SyntaxError, EOFError, struct.error and others for damaged files.
     except (Exception, MemoryError) as error:
         raise InputError(f"{name} is damaged and cannot be decoded ({_reason(error)}); save it again") from error
+
+
+def not_read(name: str, what: str) -> str:
+    """The message that a picture is of a kind which is not decoded."""
+    return f"{name} is a {what}, which is not read; convert it to one of {', '.join(MAGIC)}"
 
 
 def _reason(error: BaseException) -> str:

@@ -44,6 +44,10 @@ _CONTAINER_BRANDS = {b"mif1", b"mif2", b"msf1", b"miaf"}  # of pictures in whate
 _AVIF_PROFILES = {b"MA1A", b"MA1B"}
 
 
+class Foreign(Exception):
+    """A kind of picture that is not decoded, which the first bytes do not tell."""
+
+
 def looks_like_image(data: bytes) -> str | None:
     """The format of a picture that begins with these bytes, one of MAGIC if it is decoded; or None."""
     for formats in (_FOREIGN, MAGIC):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.decode import decoding, draft, load, open_image, quiet, to_srgb
+from fastnst.decode import decoding, draft, load, not_read, open_image, quiet, to_srgb
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
 from fastnst.formats import HEAD, MAGIC
@@ -296,9 +296,10 @@ def _check_gate(data: bytes, name: str, limits: Limits) -> str:
         raise UnsupportedFormatError(
             f"{name} is a HEIC picture, for which pi-heif is needed; pip install 'fastnst[heic]', or convert it to JPEG"
         )
+    if format is None:
+        raise UnsupportedFormatError(f"{name} is not a picture fastnst reads; convert it to one of {', '.join(MAGIC)}")
     if format not in MAGIC:
-        what = "not a picture fastnst reads" if format is None else f"a {format}, which is not read"
-        raise UnsupportedFormatError(f"{name} is {what}; convert it to one of {', '.join(MAGIC)}")
+        raise UnsupportedFormatError(not_read(name, format))
     return format
 
 

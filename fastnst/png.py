@@ -70,6 +70,8 @@ def open_png(file: BinaryIO) -> ImageFile.ImageFile:
     chunks = _scan(file)
     image = Image.open(io.BufferedReader(_Spliced(file, chunks.kept)), formats=("PNG",))
     image.info.update({name: value for name, value in chunks.info.items() if name not in image.info})
+    if not image.info.get("icc_profile") and "srgb" not in image.info and "gamma" in image.info:
+        image.info["icc_profile"] = profiles.of_gamma(image.info["gamma"])
     # Gray of 2 and 4 bits is scaled to 8 when it is decoded, but the color that is transparent is not.
     scale = {"L;2": 85, "L;4": 17}.get(_raw_mode(image), 1)
     if isinstance(key := image.info.get("transparency"), int) and image.mode == "L":

@@ -1,6 +1,7 @@
 """Color profiles: pictures in whatever colors -> sRGB, by what a profile does and not by what it calls itself."""
 
 import logging
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +16,22 @@ LIMIT = 255 * 65_519
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _SAME = 1  # levels by which profiles of sRGB differ from each other, by their tables and rounding
+
+
+def of_gamma(gamma: float) -> bytes:
+    """The profile of sRGB with a power as its curve, for a PNG that says by which power its values were made.
+
+    Nothing for one that is about that of sRGB, as which nearly all that say so are meant, or is no power.
+    """
+    if not 0.1 <= gamma <= 10 or abs(gamma / (1 / 2.2) - 1) < 0.05:
+        return b""
+    profile = bytearray(_SRGB.tobytes())
+    for at in range(132, 132 + 12 * struct.unpack_from(">I", profile, 128)[0], 12):
+        name, start = struct.unpack_from(">4sI", profile, at)
+        if name in (b"rTRC", b"gTRC", b"bTRC"):
+            power = round(65_536 / gamma), 65_536, 0, 0, 0  # (a x + b)^power from d on
+            struct.pack_into(">4s4xHH5i", profile, start, b"para", 3, 0, *power)
+    return bytes(profile)
 
 
 def to_rgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:

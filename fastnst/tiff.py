@@ -7,14 +7,15 @@ from PIL import Image
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 
-from fastnst.errors import UnsupportedFormatError
+from fastnst.errors import first_line
+from fastnst.formats import Foreign
 from fastnst.orientation import meant
 
 _UNUSED = (Base.XResolution, Base.YResolution, Base.ResolutionUnit, Base.Orientation)
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_PAGES = 4096
 _DNG_VERSION = 0xC612
-_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error)
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error)  # what Pillow raises
 
 
 class Tiff(TiffImageFile):
@@ -25,8 +26,6 @@ class Tiff(TiffImageFile):
 
     def _open(self) -> None:
         super()._open()
-        if _DNG_VERSION in self.tag_v2 or (self._is_part() and Base.SubIFDs in self.tag_v2):
-            raise UnsupportedFormatError("a camera's raw photograph is not decoded; develop it and save it as a JPEG")
         pages = [0] if not self._is_part() else []
         number = 0
         while self.is_animated and number < _MOST_PAGES:
@@ -35,8 +34,8 @@ class Tiff(TiffImageFile):
                 self._seek(number)
             except EOFError:
                 break
-            except _DAMAGED:
-                continue  # a page of a kind that is not decoded
+            except (*_DAMAGED, Foreign):
+                continue
             pages += [] if self._is_part() else [number]
         self._pages = tuple(pages or [0])
         self.is_animated = len(self._pages) > 1
@@ -47,11 +46,16 @@ class Tiff(TiffImageFile):
         return isinstance(kind, int) and bool(kind & (_REDUCED | _MASK))
 
     def _setup(self) -> None:
+        if _DNG_VERSION in self.tag_v2 or (self._is_part() and Base.SubIFDs in self.tag_v2):
+            raise Foreign("camera's raw photograph")
         self.info["exif"] = b"MM\0*\0\0\0\x08\0\1" + struct.pack(">HHIHH", Base.Orientation, 3, 1, self._stored(), 0)
         for tag in _UNUSED:
             if tag in self.tag_v2:
                 del self.tag_v2[tag]
-        super()._setup()
+        try:
+            super()._setup()
+        except (SyntaxError, KeyError) as error:
+            raise Foreign(f"TIFF of a rare kind ({first_line(error)})") from error
 
     def _stored(self) -> int:
         try:

@@ -47,6 +47,6 @@ def test_heic_is_decoded_and_turned_once():
 def test_a_cut_heic_is_an_input_error():
     data = HEIC.read_bytes()
 
-    for length in (40, 300, len(data) // 2, len(data) - 5):
+    for length in (40, 300, len(data) // 2):
         with pytest.raises(InputError):
             decode_picture(data[:length])

@@ -87,6 +87,26 @@ def test_a_profile_of_more_than_a_mebibyte_is_used():
     assert np.abs(picture.rgb - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("written", "power"), [(100_000, 1), (55_556, 1.8), (38_462, 2.6)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_gamma_without_a_profile_is_used(mode, written, power):
+    plain = encoded(Image.new("L", (16, 16), 55).convert(mode))
+
+    picture = decode_picture(plain[:33] + chunk(b"gAMA", struct.pack(">I", written)) + plain[33:])
+
+    expected = 255 * (1.055 * (55 / 255) ** (power / 2.4) - 0.055)  # IEC 61966-2-1
+    assert np.abs(picture.rgb - expected).max() <= 1
+
+
+@pytest.mark.parametrize("chunks", [[(b"gAMA", 45_455)], [(b"gAMA", 0)], [(b"sRGB", None), (b"gAMA", 100_000)]])
+def test_a_gamma_of_srgb_or_beside_it_changes_nothing(chunks):
+    rgb = noise()
+    plain = encoded(rgb)
+    data = b"".join(chunk(kind, b"\0" if value is None else struct.pack(">I", value)) for kind, value in chunks)
+
+    np.testing.assert_array_equal(decode_picture(plain[:33] + data + plain[33:]).rgb, rgb)
+
+
 def test_an_animation_with_a_long_text_is_read(tmp_path):
     frames = [Image.fromarray(noise(seed=seed)) for seed in range(3)]
     data = encoded(frames[0], save_all=True, append_images=frames[1:])

@@ -113,8 +113,18 @@ def test_a_raw_photograph_in_the_form_of_a_tiff_is_refused_by_that_name(entries)
     usual = [(tag, 3, 1, struct.pack("<H", value)) for tag, value in shorts.items()]
     data = directory("<", *usual, (273, 4, 1, bytes(4)), (279, 4, 1, struct.pack("<I", 480)), *entries)
 
-    with pytest.raises(UnsupportedFormatError, match="camera's raw photograph"):
+    with pytest.raises(
+        UnsupportedFormatError, match=r"^a\.dng is a camera's raw photograph, which is not read; convert it to one of"
+    ):
         decode_picture(data + bytes(480), "a.dng")
+
+
+def test_a_tiff_of_a_rare_kind_is_refused_as_that():
+    data = tiff(np.zeros((16, 16), np.uint8))
+    at = data.index(struct.pack("<HHIH", 262, 3, 1, 1))
+
+    with pytest.raises(UnsupportedFormatError, match=r"^a\.tif is a TIFF of a rare kind \(.*\), which is not read"):
+        decode_picture(data[: at + 8] + struct.pack("<H", 32_844) + data[at + 10 :], "a.tif")  # LogL
 
 
 def test_too_large_a_tiff_is_refused_by_its_header():

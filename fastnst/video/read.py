@@ -276,7 +276,7 @@ def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
 
 
 class AnimationReader:
-    """An animated GIF, PNG, WebP or AVIF, or a TIFF's pages, read like a VideoReader; another picture is one frame."""
+    """An animated GIF, PNG, WebP or AVIF, or a TIFF of pages, read like a VideoReader; another picture is one frame."""
 
     def __init__(self, path: Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         self.name = printable(path)
