@@ -90,6 +90,8 @@ def ends_early(file: BinaryIO, kind: str) -> bool:
             return length < _matroska_length(head)
         case "asf":
             return length < _asf_length(head)
+        case "flv":
+            return not _ends_with_tag(file, length)
         case "ogg":
             return _ends_within_page(tail)
         case "mpeg":
@@ -118,6 +120,16 @@ def _asf_length(head: bytes) -> int:
     if at < 0 or len(head) < at + 92 or head[at + 88] & 1:  # broadcast: sizes are not valid
         return 0
     return int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def _ends_with_tag(file: BinaryIO, length: int) -> bool:
+    """Whether an FLV file ends with a whole tag, behind which its length is repeated."""
+    file.seek(max(0, length - 4))
+    size = int.from_bytes(file.read(4))
+    if not 11 <= size <= length - 4:
+        return False
+    file.seek(length - 4 - size)
+    return int.from_bytes(file.read(4)[1:]) == size - 11
 
 
 def _ends_within_page(tail: bytes) -> bool:

@@ -1,8 +1,10 @@
 """Small videos and animations, written and read with PyAV and Pillow alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,11 +41,16 @@ def make_clip(
     tags: dict[str, int] | None = None,
     format: str | None = None,
     options: dict[str, str] | None = None,
+    encoding: dict[str, str] | None = None,
+    heard: tuple[int, str, float] = (48_000, "mono", 0),
 ) -> Path:
-    """Write a clip: with a tone, frames at times in milliseconds, a rotation and a flip, color tags, if asked for."""
+    """Write a clip: with a tone, frames at times in milliseconds, a rotation and a flip, color tags, if asked for.
+
+    The tone has a rate, a layout of channels, and seconds before it begins.
+    """
     pictures = panned(*size, frames) if isinstance(frames, int) else list(frames)
     with av.open(str(path), "w", format=format, container_options=options or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options={"crf": "12"})
+        stream = container.add_stream(codec, rate=rate, options={"crf": "12", **(encoding or {})})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], pixels
         if turn:
             stream.set_display_rotation(turn[0], hflip=turn[1])
@@ -53,7 +60,8 @@ def make_clip(
             stream.codec_context.options = {**stream.codec_context.options, "bf": "0"}
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
-        track = container.add_stream(sound, rate=48_000, layout="mono") if sound else None
+        samples_a_second, layout, late = heard
+        track = container.add_stream(sound, rate=samples_a_second, layout=layout) if sound else None
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if tags:
@@ -70,13 +78,34 @@ def make_clip(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if track:
-            length = round(48_000 * len(pictures) / rate)
-            tone = (np.sin(np.arange(length) * 2 * np.pi * 440 / 48_000) * 9000).astype(np.int16)
-            samples = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
-            samples.sample_rate, samples.pts = 48_000, 0
+            length = round(samples_a_second * len(pictures) / rate)
+            tone = (np.sin(np.arange(length) * 2 * np.pi * 440 / samples_a_second) * 0.27).astype(np.float32)
+            channels = np.stack([tone] * track.codec_context.layout.nb_channels)
+            samples = av.AudioFrame.from_ndarray(channels, format="fltp", layout=layout)
+            samples.sample_rate, samples.pts = samples_a_second, round(late * samples_a_second)
             container.mux(track.encode(samples))
             container.mux(track.encode())
     return path
+
+
+def remux(source: Path, target: Path, change: Callable[[Any, int], Any] = lambda packet, _: packet) -> Path:
+    """The same packets in another container; each, with its number in its stream, may be changed, or None for none."""
+    numbers: dict[int, Iterator[int]] = {}
+    with av.open(str(source)) as before, av.open(str(target), "w") as after:
+        streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams}
+        for packet in before.demux():
+            index = packet.stream_index
+            if not packet.size or change(packet, next(numbers.setdefault(index, count()))) is None:
+                continue
+            packet.stream = streams[index]
+            after.mux(packet)
+    return target
+
+
+def decoded(path: Path) -> int:
+    """How many frames a plain decode gives."""
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
 
 
 def make_animation(
