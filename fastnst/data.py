@@ -4,8 +4,9 @@ Which photo stands at a position, and how it is cropped, depends on (seed, posit
 workers, not on where a run was interrupted.
 """
 
+import hashlib
+import json
 import logging
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,11 +19,14 @@ from fastnst.ahead import prepare_ahead
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable
 from fastnst.image import Limits, Pixels, read_picture, read_size
+from fastnst.kinds import is_foreign_picture
+from fastnst.listing import files_below
 
 log = logging.getLogger(__name__)
 
 LARGEST_SCALE = 2.0  # a crop shows between all of a photo's short side and half of it
 KEPT = 1 << 29  # bytes of decoded photos that stay in memory
+NOT_A_PICTURE = "not a picture"  # nor named like one of a format that is not read
 _LIMITS = Limits(smallest=16)
 
 
@@ -30,7 +34,9 @@ _LIMITS = Limits(smallest=16)
 class Photographs:
     """All usable pictures below a folder; `unusable` says why others are not, and grows when decoding finds more.
 
-    `hold_out` of them, one in ten but at most 4 if None, are kept apart in `held_out` and never seen in a crop.
+    `hold_out` of them, one in ten but at most 4 if None, are kept apart in `held_out` and never seen in a crop. Files
+    and folders in `leave_out`, such as the output of this very run, are no photographs. `digest` tells whether there
+    are the same photographs, by names and sizes, wherever the folder is.
 
     Raises InputError if there is no folder or nothing usable in it, UsageError if nothing were left to train on.
     """
@@ -39,21 +45,25 @@ class Photographs:
     size: int
     seed: int
     hold_out: int | None = 0
+    leave_out: Sequence[Path] = ()
     files: list[Path] = field(init=False)
     held_out: list[Path] = field(init=False, default_factory=list)
     unusable: dict[Path, str] = field(init=False)
+    digest: str = field(init=False)
     _kept: dict[Path, Image.Image] = field(init=False, repr=False, default_factory=dict)
     _room: int = field(init=False, repr=False, default=KEPT)
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise InputError(f"{printable(self.folder)} is not a folder; give one with photographs")
-        self.files, self.unusable = _scan(self.folder)
+        self.files, self.unusable = _scan(self.folder, self.leave_out)
         if not self.files:
             raise InputError(
                 f"no usable picture in {printable(self.folder)} or below ({len(self.unusable)} unusable files); "
                 "give a folder with JPEG, PNG or WebP photographs"
             )
+        sizes = [(self.name(path), path.stat().st_size) for path in self.files]
+        self.digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
         count = min(4, len(self.files) // 10) if self.hold_out is None else self.hold_out
         if count >= len(self.files):
             raise UsageError(
@@ -156,19 +166,17 @@ def _spread(files: Sequence[Path], count: int) -> list[Path]:
     return [files[(2 * index + 1) * len(files) // (2 * count)] for index in range(count)]
 
 
-def _scan(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+def _scan(folder: Path, leave_out: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """Files whose header is that of a usable picture, and the reasons against the others, in a stable order."""
-    usable, unusable = [], {}
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(root, name)
-            try:
-                read_size(path, _LIMITS)
-            except UnsupportedFormatError:
-                unusable[path] = "not a picture"
-            except FastnstError as error:
-                unusable[path] = str(error)
-            else:
-                usable.append(path)
-    return sorted(usable), unusable
+    listing = files_below(folder, leave_out)
+    usable, unusable = [], dict(listing.unreadable)
+    for path in listing.files:
+        try:
+            read_size(path, _LIMITS)
+        except UnsupportedFormatError as error:
+            unusable[path] = str(error) if is_foreign_picture(path) else NOT_A_PICTURE
+        except FastnstError as error:
+            unusable[path] = str(error)
+        else:
+            usable.append(path)
+    return usable, unusable

@@ -278,7 +278,9 @@ def _session(data: bytes, device: Device, path: Path) -> Any:
         session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
     except Exception as error:  # its exception classes share no base but Exception
         if device == "cuda" and "CUDA" in str(error):
-            raise UnavailableError(f"ONNX Runtime could not start CUDA ({_reason(error)}); check CUDA and cuDNN") from error
+            raise UnavailableError(
+                f"ONNX Runtime could not start CUDA ({_reason(error)}); check CUDA and cuDNN"
+            ) from error
         raise ModelError(f"{printable(path)} cannot be run ({_reason(error)}); export the style again") from error
     if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise UnavailableError("--device cuda was asked for but ONNX Runtime could not start it; check CUDA and cuDNN")

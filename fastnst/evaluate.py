@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastnst import losses
 from fastnst.config import EvaluateOptions
-from fastnst.data import Photographs
+from fastnst.data import NOT_A_PICTURE, Photographs
 from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.engine import Engine, open_engine
 from fastnst.errors import FastnstError, InputError
@@ -148,9 +148,9 @@ def read_photos(folder: Path, size: int, count: int) -> tuple[dict[str, Array], 
         return _frames(folder, size, count), {}
     photographs = Photographs(folder, size, seed=0)
     failed = {
-        path: f"{printable(path)} is not a picture" if reason == "not a picture" else reason
+        path: f"{printable(path)} is not a picture" if reason == NOT_A_PICTURE else reason
         for path, reason in photographs.unusable.items()
-        if path.suffix.lower() in SUFFIXES  # a text beside the photos is no failure
+        if reason != NOT_A_PICTURE or path.suffix.lower() in SUFFIXES  # a text beside the photos is no failure
     }
     photos: dict[str, Array] = {}
     for path in photographs.files:

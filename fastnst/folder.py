@@ -1,11 +1,11 @@
-"""Many pictures through a style: which file goes where, and the run that reads, stylizes and writes them in order."""
+"""Many files through a style: which goes where, and the run that reads, stylizes and writes pictures in order."""
 
 import glob
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,43 +14,55 @@ from fastnst.ahead import each_ahead
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, printable, write_bytes, write_stdout
-from fastnst.formats import HEAD
-from fastnst.image import SUFFIXES, Picture, encode_picture, looks_like_image, output_format
+from fastnst.image import SUFFIXES, Picture, encode_picture, output_format
+from fastnst.kinds import PICTURE_SUFFIXES, Kind, kind_of, why_unreadable
+from fastnst.listing import Listing, entries_in, files_below, files_matching
 from fastnst.nets.bands import OnProgress
 from fastnst.stylize import Hooks, Stylizer, read_content
 
 log = logging.getLogger(__name__)
 
 IN_HAND = 3  # pictures being read, stylized or written
-_PICTURE_SUFFIXES = {*SUFFIXES, ".gif", ".avif"}
+
+# The suffix of what becomes of a clip, or None for a file that is none.
+ClipSuffix = Callable[[Path], str | None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to stylize and where to put it; "-" is standard input or output."""
+    """One picture, or a clip, to stylize and where to put it; "-" is standard input or output.
+
+    `error` is to be reported of what cannot be stylized, as is known before.
+    """
 
     source: Path | str
     target: Path | str
+    clip: bool = False
+    error: FastnstError | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job that is done: written, or failed for a reason."""
+    """A job that is done: written, or failed for a reason; or written with a problem, such as a clip that was cut."""
 
     job: Job
     error: FastnstError | None = None
+    problem: str | None = None
 
 
-def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Job]:
+def plan(
+    inputs: Sequence[str], output: str, options: StylizeOptions, clip_suffix: ClipSuffix = lambda _: None
+) -> list[Job]:
     """What to stylize and where to, with every output checked, before any work is done.
 
     Inputs are files, folders (searched recursively), glob patterns, or "-". One file goes to a file if the output is
-    named like a picture, else into a folder.
+    named like a picture, else into a folder. Of several, and of all in a folder, pictures and clips are taken by their
+    first bytes, what is named like one but is none is reported, and the rest is left alone.
 
     Raises UsageError for outputs that collide or are invalid, InputError if there is nothing to stylize, OutputError
     for an output that exists already or cannot be written.
     """
-    several = len(inputs) != 1 or _is_many(inputs[0])
+    several = len(inputs) != 1 or is_many(inputs[0])
     suffix = "" if is_folder(output) or output.endswith("/") else Path(output).suffix.lower()
     if output == "-" or suffix in SUFFIXES:
         if several:
@@ -59,15 +71,18 @@ def plan(inputs: Sequence[str], output: str, options: StylizeOptions) -> list[Jo
     else:
         if output == "" or (suffix and not several):
             output_format(output)  # says which names are possible
-        jobs = _folder_jobs(inputs, Path(output), options)
+        jobs = _folder_jobs(inputs, Path(output), options, clip_suffix)
         if not jobs:
-            raise InputError(f"no pictures in {', '.join(map(printable, inputs))}; give files or folders with pictures")
+            brackets = any(is_many(name) and not is_folder(name) and "[" in name for name in inputs)
+            hint = " (in a pattern [...] stands for one character, and [[] for a bracket)" if brackets else ""
+            names = ", ".join(map(printable, inputs))
+            raise InputError(f"no pictures in {names}; give files or folders with pictures{hint}")
     return _check_targets(jobs, options)
 
 
 def run(
     stylizer: Stylizer, jobs: Sequence[Job], options: StylizeOptions, on_progress: OnProgress | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Stylize the jobs in order; a picture that fails is reported and the others go on, unless fail_fast.
 
     While one is stylized, others are read and written. `on_progress` gets the share of a picture in bands that is done.
@@ -78,6 +93,8 @@ def run(
     started = time.perf_counter()
 
     def work(job: Job) -> FastnstError | None:
+        if job.error is not None:
+            return job.error
         try:
             stylized = stylizer.stylize_picture(read_content(job.source, options), options, hooks)
         except FastnstError as error:
@@ -109,57 +126,80 @@ def write(picture: Picture, target: Path | str, options: StylizeOptions) -> None
         write_stdout(encode_picture(picture, format, options.quality))
 
 
+def is_many(name: str) -> bool:
+    """Whether an input is a folder or a pattern, which stand for any number of files."""
+    return name != "-" and (is_folder(name) or (glob.has_magic(name) and not os.path.lexists(name)))
+
+
 def _source(name: str) -> Path | str:
     return name if name == "-" else Path(name)
 
 
-def _is_many(name: str) -> bool:
-    return name != "-" and (is_folder(name) or (glob.has_magic(name) and not os.path.lexists(name)))
+def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions, clip_suffix: ClipSuffix) -> list[Job]:
+    """What becomes of files, folders and patterns, each once: stylized or reported; the rest is left alone."""
+    if "-" in inputs:
+        raise UsageError("standard input cannot go into a folder; name a file with -o, or use -o -")
+    if len(inputs) == 1 and not is_many(inputs[0]):
+        return [Job(Path(inputs[0]), _target(Path(inputs[0]).name, Path(inputs[0]), output, options))]
+    jobs: dict[tuple[Path, Path], Job] = {}
+    # Of several, no link in one leads to all of them once more.
+    leave_out = [output, *(Path(name).parent for name in inputs if len(inputs) > 1)]
+    for name in _each_folder_once(inputs):
+        listing = _listed(name, leave_out, alone=len(inputs) == 1)
+        for path in listing.files:
+            kept = path.relative_to(name) if is_folder(name) else Path(path.name)
+            if (job := _job(path, kept, output, options, clip_suffix)) is not None:
+                jobs.setdefault((path, kept), job)
+        for path, reason in listing.unreadable.items():
+            error = InputError(f"{printable(path)} is left out: {reason}; make it readable, or remove it")
+            jobs.setdefault((path, path), Job(path, output, error=error))
+    return list(jobs.values())
 
 
-def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions) -> list[Job]:
-    jobs = []
-    for name in inputs:
-        if name == "-":
-            raise UsageError("standard input cannot go into a folder; name a file with -o, or use -o -")
-        if _is_many(name) and not is_folder(name):
-            jobs += [
-                Job(path, _target(path.name, path, output, options))
-                for path in map(Path, sorted(glob.glob(name, recursive=True)))
-                if _is_picture(path)
-            ]
-        elif is_folder(name):
-            for path in _pictures_below(Path(name), output):
-                jobs.append(Job(path, _target(path.relative_to(name), path, output, options)))
-        else:
-            jobs.append(Job(Path(name), _target(Path(name).name, Path(name), output, options)))
-    return jobs
+def _each_folder_once(inputs: Sequence[str]) -> list[str]:
+    """The inputs without links to folders that are there, too."""
+    real = [Path(name) for name in inputs if is_folder(name) and not os.path.islink(name)]  # noqa: PTH114
+    linked = [name for name in inputs if is_folder(name) and os.path.islink(name)]  # noqa: PTH114
+    twice = {name for name in linked if any(_same(Path(name), path) for path in real)}
+    return [name for name in inputs if name not in twice]
 
 
-def _pictures_below(folder: Path, output: Path) -> list[Path]:
-    """Pictures in a folder and below, except those an earlier run left in the output folder."""
-    pictures = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _same(Path(root, name), output))
-        pictures += [path for name in sorted(names) if _is_picture(path := Path(root, name))]
-    return pictures
+def _listed(name: str, leave_out: Sequence[Path], *, alone: bool) -> Listing:
+    """The files that an input stands for; those an earlier run left in the output folder are none."""
+    path = Path(name)
+    if not alone and os.path.lexists(path) and (_is_clutter(path) or _same(path, leave_out[0])):
+        # What a shell makes of * has everything.
+        log.info("%s is left out; name it alone to stylize it", printable(path))
+        return Listing()
+    if is_folder(name):
+        return files_below(path, leave_out)
+    return files_matching(name, leave_out) if is_many(name) else Listing([path])
+
+
+def _is_clutter(path: Path) -> bool:
+    """Whether something that is there would be left out of the folder it is in, but for names that hide it."""
+    try:
+        return not path.name.startswith(".") and path not in entries_in(path.parent)
+    except OSError:
+        return False
 
 
 def _same(a: Path, b: Path) -> bool:
     return a.exists() and b.exists() and a.samefile(b)
 
 
-def _is_picture(path: Path) -> bool:
-    """By name or by first bytes: a damaged .jpg is a picture that will fail, a text file is none."""
-    if path.suffix.lower() in _PICTURE_SUFFIXES:
-        return not path.is_dir()
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return looks_like_image(file.read(HEAD)) is not None
-    except OSError:
-        return False
+def _job(path: Path, kept: Path, output: Path, options: StylizeOptions, clip_suffix: ClipSuffix) -> Job | None:
+    """What becomes of a file among others, which is called `kept` in the output folder; None if it is left alone."""
+    match kind_of(path, lambda path: clip_suffix(path) is not None):
+        case Kind.PICTURE:
+            return Job(path, _target(kept, path, output, options))
+        case Kind.CLIP:
+            suffix = clip_suffix(path) or ""
+            return Job(path, output / (kept if kept.suffix.lower() == suffix else kept.with_suffix(suffix)), clip=True)
+        case Kind.UNREADABLE:
+            return Job(path, output, error=why_unreadable(path))
+    log.info("%s is neither a picture nor a clip and is left alone", printable(path))
+    return None
 
 
 def _target(relative: str | Path, source: Path, output: Path, options: StylizeOptions) -> Path:
@@ -169,7 +209,7 @@ def _target(relative: str | Path, source: Path, output: Path, options: StylizeOp
     kept = Path(relative)
     if kept.suffix.lower() == suffix:
         return output / kept
-    if kept.suffix.lower() in _PICTURE_SUFFIXES:
+    if kept.suffix.lower() in PICTURE_SUFFIXES:
         return output / kept.with_suffix(suffix)
     return output / kept.with_name(kept.name + suffix)
 
@@ -178,15 +218,15 @@ def _check_targets(jobs: list[Job], options: StylizeOptions) -> list[Job]:
     """Refuse collisions and existing outputs; leave out finished ones with skip_existing."""
     seen: dict[Path, Job] = {}
     for job in jobs:
-        if isinstance(job.target, str):
+        if isinstance(job.target, str) or job.error is not None:
             continue
         if job.target in seen:
             both = f"{printable(seen[job.target].source)} and {printable(job.source)}"
             raise UsageError(f"{both} would both become {printable(job.target)}; paint them into different folders")
         seen[job.target] = job
     if options.skip_existing:
-        jobs = [job for job in jobs if isinstance(job.target, str) or not os.path.lexists(job.target)]
+        jobs = [job for job in jobs if job.error or job.target == "-" or not os.path.lexists(job.target)]
     for job in jobs:
-        if isinstance(job.target, Path):
+        if isinstance(job.target, Path) and job.error is None:
             check_output(job.target, overwrite=options.overwrite)
     return jobs

@@ -26,6 +26,8 @@ _FOREIGN: dict[str, tuple[tuple[tuple[int, bytes], ...], ...]] = {
         ((0, b"MMOR"),),
         ((0, b"IIU\0"),),
         ((0, b"FUJIFILMCCD-RAW"),),
+        ((0, b"FOVb"),),
+        ((0, b"\0MRM"),),
         ((4, b"ftypcrx "),),
     ),
     "JPEG XL picture": (((0, b"\xff\x0a"),), ((0, b"\0\0\0\x0cJXL \r\n\x87\n"),)),

@@ -30,6 +30,11 @@ class Pace:
         self.durations.append(now - self.last)
         self.last = now
         self.count += 1
+        return self.speed
+
+    @property
+    def speed(self) -> float:
+        """Pieces a second; 0 before the first is done."""
         recent = list(self.durations)[-((self.count + 1) // 2) :]
         return len(recent) / max(sum(recent), 1e-9)
 
@@ -79,10 +84,10 @@ class Progress:
 
     def at(self, done: int, note: str = "", rate: float | None = None) -> None:
         """The number that is done; `rate` a second, where the work knows better than the time between two calls."""
+        own = self.pace.tick() if done != self.done else self.pace.speed
         self.done = done
-        own = self.pace.tick()
         rate = rate or own
-        left = f"{clock((self.total - self.done) / rate)} left"
+        left = f"{clock((self.total - self.done) / rate)} left" if rate else ""
         if self.fancy:
             self.bar.update(self.task, completed=self.done, total=self.total, note=note, left=left)
             return

@@ -106,7 +106,9 @@ def clip_seeds() -> Seeds:
             with av.open(str(path), "w") as container:
                 stream = container.add_stream(codec, rate=25)
                 stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
-                sound = container.add_stream({".webm": "libopus", ".ts": "mp2"}.get(suffix, "aac"), rate=48_000, layout="mono")
+                sound = container.add_stream(
+                    {".webm": "libopus", ".ts": "mp2"}.get(suffix, "aac"), rate=48_000, layout="mono"
+                )
                 for pixels in frames:
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
                 container.mux(stream.encode())

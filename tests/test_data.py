@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,45 @@ def test_links_in_circles_broken_links_and_pipes_do_not_hang(plain_photos):
 
     assert len(photographs.files) == 7
     assert {path.name for path in photographs.unusable} == {"itself.jpg", "nowhere.jpg", "pipe.jpg"}
+
+
+def test_thumbnails_companions_and_own_files_are_no_photographs(plain_photos):
+    before = Photographs(plain_photos, SIZE, seed=0)
+    for name in ("@eaDir/0.png", ".thumbnails/0.png", "__MACOSX/0.png", "a/._0.png", "run/previews/000000-0.jpg"):
+        save_plain(plain_photos / name, (1, 2, 3))
+    (plain_photos / "run" / "metrics.jsonl").touch()
+    (plain_photos / "a" / "Thumbs.db").touch()
+    own = save_plain(plain_photos / "sheet.jpg", (1, 2, 3))
+
+    after = Photographs(plain_photos, SIZE, seed=0, leave_out=[own])
+
+    assert (after.files, after.unusable, after.digest) == (before.files, {}, before.digest)
+
+
+def test_linked_folders_are_trained_on(plain_photos, tmp_path):
+    linked = save_plain(tmp_path / "elsewhere" / "9.png", (90, 100, 200))
+    (plain_photos / "more").symlink_to(linked.parent)
+
+    photographs = Photographs(plain_photos, SIZE, seed=0)
+
+    assert photographs.name(photographs.files[-1]) == "more/9.png"
+
+
+def test_a_photo_in_a_format_that_is_not_read_is_called_so(plain_photos):
+    (plain_photos / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    (reason,) = Photographs(plain_photos, SIZE, seed=0).unusable.values()
+
+    assert "a.heic is not a picture fastnst reads" in reason
+
+
+def test_digest_is_that_of_names_and_sizes_wherever_they_are(plain_photos, tmp_path):
+    before = Photographs(plain_photos, SIZE, seed=0, hold_out=2).digest
+    moved = shutil.copytree(plain_photos, tmp_path / "moved")
+
+    assert Photographs(moved, SIZE, seed=1).digest == before
+    save_plain(moved / "a" / "0.png", (255, 0, 1), (99, 98))
+    assert Photographs(moved, SIZE, seed=1).digest != before
 
 
 def test_folder_without_a_usable_picture_is_an_input_error(tmp_path):

@@ -81,6 +81,60 @@ def test_globs_are_expanded(folder):
     assert planned(["in/**/*.webp"], "out") == [("in/deep/er/c.webp", "out/c.webp")]
 
 
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(folder):
+    noise_file(Path("photos [2019]/a.jpg"))
+
+    assert planned(["photos [2019]/*.jpg"], "out") == [("photos [2019]/a.jpg", "out/a.jpg")]
+    with pytest.raises(InputError, match=r"\[\[\] for a bracket"):
+        plan(["photos [2020]/*.jpg"], "out", OPTIONS)
+
+
+def reported(inputs, output="out", clips=()):
+    jobs = plan(inputs, output, OPTIONS, lambda path: ".mp4" if path.name in clips else None)
+    return sorted(str(job.source) for job in jobs if job.error), [str(job.target) for job in jobs if not job.error]
+
+
+@pytest.mark.parametrize("how", ["folder", "pattern", "list"])
+def test_folder_pattern_and_list_take_report_and_leave_alone_the_same(how, folder):
+    for name in ("x.heic", "y.nef", "broken.jpg", "z.mov", "notes.txt", "Thumbs.db", "clip", "also.mkv"):
+        Path("in", name).write_bytes(b"something")
+    for name in (".h.jpg", "._a.jpg", "@eaDir/a.jpg", "flat/previews/000000-0.jpg"):
+        noise_file(Path("in", name))
+    Path("in/flat/metrics.jsonl").write_text("")
+    Path("in/gone.jpg").symlink_to("nothing")
+    Path("in/gone").symlink_to("nothing")
+    Path("in/deep/er/c.webp").unlink()
+    inputs = {"folder": ["in"], "pattern": ["in/*"], "list": [str(path) for path in sorted(Path("in").glob("[!.]*"))]}
+
+    failed, targets = reported(inputs[how], clips=("clip", "also.mkv"))
+
+    assert failed == [f"in/{name}" for name in ("broken.jpg", "gone", "gone.jpg", "x.heic", "y.nef", "z.mov")]
+    assert sorted(targets) == [f"out/{name}" for name in ("a.jpg", "also.mp4", "b.png", "clip.mp4", "d.png")]
+
+
+def test_a_list_with_folders_is_followed_once_and_not_into_the_output(folder):
+    noise_file(Path("in/out/z.jpg"))
+    Path("in/again").symlink_to("deep")
+    Path("in/deep/up").symlink_to(Path("in").absolute())
+
+    failed, targets = reported([str(path) for path in sorted(Path("in").iterdir())], "in/out")
+
+    assert (failed, sorted(targets)) == ([], [f"in/out/{name}" for name in ("a.jpg", "b.png", "d.png", "er/c.webp")])
+
+
+def test_what_cannot_be_read_collides_with_nothing_and_is_told_when_it_is_its_turn(folder):
+    Path("in/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    outcomes = list(run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS))
+
+    assert [outcome.job.source.name for outcome in outcomes if outcome.error] == ["b.heic"]
+    assert Path("out/b.png").exists()
+
+
+def test_a_missing_file_of_a_list_is_reported(folder):
+    assert reported(["in/a.jpg", "in/missing.jpg"]) == (["in/missing.jpg"], ["out/a.jpg"])
+
+
 def test_name_with_brackets_that_exists_is_no_glob(folder):
     noise_file(Path("a[1].png"))
 

@@ -14,7 +14,7 @@ from fastnst.cli.app import JsonVerbosity, Verbosity, app
 from fastnst.config import LISTED, ClipOptions, EngineName, OnnxOptions, SheetConfig, StylizeOptions
 from fastnst.device import Device
 from fastnst.errors import UsageError
-from fastnst.files import is_folder, printable
+from fastnst.files import printable
 
 if TYPE_CHECKING:
     from fastnst.folder import Job, Outcome
@@ -38,14 +38,14 @@ def stylize(
     seed: int = 0,  # noqa: ARG001
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
-    """Stylize pictures, or a clip.
+    """Stylize pictures and clips.
 
     Parameters
     ----------
     inputs:
-        pictures, folders or glob patterns, - is standard input; or one video or animation
+        pictures, videos, folders or glob patterns, - is standard input; or one animation
     output:
-        a .jpg, .png or .webp file, or a folder, - is standard output; for a clip .mp4, .mov, .mkv, .webm or .gif
+        a .jpg, .png or .webp file, or a folder, - is standard output; for one clip .mp4, .mov, .mkv, .webm or .gif
     style:
         name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
         [default: the nicest bundled one]
@@ -59,8 +59,9 @@ def stylize(
         accepted everywhere; nothing here is drawn at random
     """
     verbosity.start()
-    from fastnst.folder import plan
+    from fastnst.folder import is_many
     from fastnst.stylize import Stylizer, inside_and_outside
+    from fastnst.video.jobs import plan_jobs
     from fastnst.video.stylize import plan_clip
 
     inside, outside = inside_and_outside(style or [], options, mix or None)
@@ -73,9 +74,9 @@ def stylize(
         if options.skip_existing and os.path.lexists(job.target):
             return 0
         return _stylize_clip(open_style(), job, options, clip, verbosity)
-    jobs = plan(inputs, output, options)
-    single = len(jobs) == 1 and len(inputs) == 1 and not is_folder(inputs[0])
-    with closing(_stylize_jobs(open_style, jobs, options, single, verbosity)) as outcomes:
+    jobs = plan_jobs(inputs, output, options, clip)
+    single = len(jobs) == 1 and len(inputs) == 1 and not is_many(inputs[0])
+    with closing(_stylize_jobs(open_style, jobs, options, clip, single, verbosity)) as outcomes:
         return _report_outcomes(outcomes, len(jobs), output, verbosity)
 
 
@@ -83,25 +84,31 @@ def _stylize_jobs(
     open_style: "Callable[[], Stylizer]",
     jobs: "list[Job]",
     options: StylizeOptions,
+    clip: ClipOptions,
     single: bool,
     verbosity: JsonVerbosity,
 ) -> "Generator[Outcome]":
     """What became of each job; progress counts them, or the shares of a single one whose failure is raised."""
-    from fastnst.folder import run
     from fastnst.progress import Progress
+    from fastnst.video.jobs import run_jobs
 
     if not jobs:  # all outputs exist
         return
     stylizer = open_style()
     if single:
         with _shares(verbosity) as on_progress:
-            for outcome in run(stylizer, jobs, options, on_progress):
+            for outcome in run_jobs(stylizer, jobs, options, clip, on_progress):
                 if outcome.error is not None:
                     raise outcome.error
                 yield outcome
         return
-    with Progress("stylizing", len(jobs), "picture", quiet=verbosity.quiet) as progress:
-        for outcome in run(stylizer, jobs, options):
+    unit = "file" if any(job.clip for job in jobs) else "picture"
+    with Progress("stylizing", len(jobs), unit, quiet=verbosity.quiet) as progress:
+
+        def on_frame(done: int, total: int) -> None:
+            progress.at(progress.done, f"frame {done} of {total}")
+
+        for outcome in run_jobs(stylizer, jobs, options, clip, on_frame=on_frame):
             progress.advance()
             yield outcome
 
@@ -128,9 +135,12 @@ def _report_outcomes(outcomes: "Iterable[Outcome]", count: int, output: str, ver
     """Print each result as it comes, and a summary; the exit status."""
     written: list[str] = []
     failed: list[dict[str, str]] = []
+    units = "pictures"
     for outcome in outcomes:
+        units = "files" if outcome.job.clip else units
+        if (problem := outcome.error or outcome.problem) is not None:
+            failed.append({"input": printable(outcome.job.source), "error": str(problem)})
         if outcome.error is not None:
-            failed.append({"input": printable(outcome.job.source), "error": str(outcome.error)})
             print(f"fastnst: {outcome.error}", file=sys.stderr)
             continue
         written.append(printable(outcome.job.target))
@@ -139,7 +149,7 @@ def _report_outcomes(outcomes: "Iterable[Outcome]", count: int, output: str, ver
     if verbosity.as_json:
         print(json.dumps({"written": written, "failed": failed}), file=sys.stderr if output == "-" else sys.stdout)
     if failed:
-        print(f"fastnst: {len(written)} of {count} pictures painted, {len(failed)} failed", file=sys.stderr)
+        print(f"fastnst: {len(written)} of {count} {units} painted, {len(failed)} failed", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -17,6 +17,7 @@ from fastnst.data import Photographs
 from fastnst.errors import FastnstError, InputError
 from fastnst.files import printable
 from fastnst.image import Pixels
+from fastnst.listing import entries_in
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +68,16 @@ class LabeledPictures:
 
 
 def class_names(photographs: Photographs) -> list[str]:
-    """Names of the folders in a folder, which are its classes; hidden ones and links to folders are none."""
+    """Names of the folders in a folder, which are its classes; links lead to others that are elsewhere."""
+    left_out = [path.resolve() for path in (photographs.folder, *photographs.leave_out)]
+    folders = [path for path in entries_in(photographs.folder) if path.is_dir() and path.resolve() not in left_out]
+    seen = {path.resolve() for path in folders if not path.is_symlink()}
     names = []
-    for path in sorted(photographs.folder.iterdir()):
-        if path.is_dir() and path.is_symlink():
-            log.warning("%s is a link and left out; give a folder", printable(path))
-        elif path.is_dir() and not path.name.startswith("."):
+    for path in folders:
+        if path.is_symlink() and path.resolve() in seen:
+            log.warning("%s is a link to another class and left out", printable(path))
+        else:
+            seen.add(path.resolve())
             names.append(path.name)
     return names
 

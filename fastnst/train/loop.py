@@ -21,7 +21,7 @@ from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, on
 from fastnst.logs import RunLogs, StepReport, shows_preview
 from fastnst.progress import Pace
 from fastnst.train.ranks import Ranks
-from fastnst.train.resume import capture, check_outputs, description, forget_state, restore, resume, save
+from fastnst.train.resume import capture, check_outputs, description, forget_state, own_files, restore, resume, save
 from fastnst.train.run import CAUTION, NotFinite, TrainingRun
 
 __all__ = ["StepReport", "TrainConfig", "train"]
@@ -60,7 +60,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
             check_outputs(config)
             for folder in (output.parent, logs, logs / "previews"):
                 remove_leftovers(folder)
-        photographs = Photographs(config.content, config.size, config.seed, config.held_out)
+        photographs = Photographs(config.content, config.size, config.seed, config.held_out, own_files(config))
         if ranks.first:
             report_unusable(photographs, "bad_images.txt")
         run = TrainingRun(config, device, ranks)

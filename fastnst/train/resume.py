@@ -215,6 +215,11 @@ def forget_state(config: TrainConfig) -> None:
         path.unlink(missing_ok=True)
 
 
+def own_files(config: TrainConfig) -> list[Path]:
+    """What the run writes, and no photographs if it is below their folder; logs may be right among them."""
+    return [config.output, *_states(config), config.log_folder, config.log_folder / "previews"]
+
+
 def _states(config: TrainConfig) -> tuple[Path, Path]:
     """Where the resume state and the one before it lie."""
     return config.state_path, previous_state(config.state_path)

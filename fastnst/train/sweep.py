@@ -130,7 +130,8 @@ def _default_init(preset: str) -> Path | None:
 def _photos(config: SweepConfig) -> list[Path]:
     if config.photo:
         return list(config.photo)
-    photographs = Photographs(config.content, config.size, config.seed, config.held_out)
+    own = (config.output, _folder(config))
+    photographs = Photographs(config.content, config.size, config.seed, config.held_out, own)
     return photographs.held_out[:ROWS] or photographs.files[:ROWS]
 
 

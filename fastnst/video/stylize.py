@@ -14,7 +14,7 @@ from fastnst.ahead import each_ahead, read_ahead
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
-from fastnst.folder import Job
+from fastnst.folder import Job, is_many
 from fastnst.image import looks_like_image, open_regular, resize
 from fastnst.stylize import Hooks, Stylizer
 from fastnst.video.containers import HEAD, is_video
@@ -41,7 +41,7 @@ class StylizedClip:
 
 
 def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip: ClipOptions) -> Job | None:
-    """The clip to stylize and where to, its output checked; None if the inputs are to be stylized as pictures.
+    """The one clip to stylize and where to, its output checked; None for a picture, or what goes to a folder as files.
 
     A clip is a video, by its first bytes, or what goes to a .gif, or with frames="all" to a .png or .webp. A video that
     goes to a folder keeps its name and, where it can be written, its kind.
@@ -50,9 +50,11 @@ def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip:
     """
     suffix = "" if output == "-" or is_folder(output) or output.endswith("/") else Path(output).suffix.lower()
     moving = suffix in VIDEOS or suffix == ".gif" or (options.frames == "all" and suffix in ANIMATIONS)
-    videos = [name for name in inputs if _begins_a_video(name)]
+    if not moving and (len(inputs) != 1 or is_many(inputs[0])):
+        return None
+    videos = [name for name in inputs if begins_a_video(name)]
     if not (moving or videos):
-        _check_pictures(output, options, clip)
+        check_pictures(output, options, clip)
         return None
     _check_single(inputs, output, videos)
     source, target = Path(inputs[0]), Path(output)
@@ -70,7 +72,7 @@ def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip:
     return Job(source, target)
 
 
-def _check_pictures(output: str, options: StylizeOptions, clip: ClipOptions) -> None:
+def check_pictures(output: str, options: StylizeOptions, clip: ClipOptions) -> None:
     """UsageError for options of clips where no clip is."""
     if clip != ClipOptions(batch_size=clip.batch_size):
         raise UsageError("--start and --end cut clips; give a video, or name the output .mp4 or .gif")
@@ -94,7 +96,8 @@ def _check_folder(source: Path, output: str, suffix: str) -> None:
         raise UsageError(f"cannot write a clip to {printable(output) or 'nothing'}: the name must end in {names}")
 
 
-def _begins_a_video(name: str) -> bool:
+def begins_a_video(name: str | Path) -> bool:
+    """Whether a file is a video by its first bytes."""
     if name == "-" or not os.path.isfile(name):  # noqa: PTH113
         return False
     with suppress(Exception), open_regular(Path(name)) as file:

@@ -17,6 +17,7 @@ from helpers.runs import (
     crash_in,
     killed,
     metrics,
+    weights,
 )
 from PIL import Image
 from safetensors import safe_open
@@ -97,6 +98,26 @@ def test_resume_of_a_finished_run_writes_a_checkpoint_that_was_lost(configure, f
     train(configure(output, resume=True))
 
     assert_same_run(output, finished)
+
+
+@pytest.mark.parametrize("where", ["run/style", "style", "logs among the photos"])
+def test_a_run_that_writes_among_its_photographs_does_not_train_on_itself(
+    where, configure, material, finished, tmp_path
+):
+    photos = shutil.copytree(material / "photos", tmp_path / "photos")
+    among = where.startswith("logs")
+    output = photos / ("style" if among else where)
+    config = configure(output.with_suffix(".safetensors"), content=photos, logdir=photos if among else None)
+    others = [photos / "before" / "previews" / "000000-0.jpg", photos / "before" / "metrics.jsonl"]
+    save_noise(others[0])
+    others[1].touch()
+    crash_in(config, 6)
+    assert list(photos.rglob("previews/000000-*.jpg"))
+
+    train(replace(config, resume=True))
+
+    assert weights(config.output) == weights(finished)
+    assert not (config.log_folder / "bad_images.txt").exists()
 
 
 def test_resume_with_nothing_to_resume_starts_and_says_so(configure, finished, output, caplog):

@@ -183,7 +183,7 @@ def test_plans(tmp_path, monkeypatch):
         (["clip.mp4"], "b.png", {}, "is a video; name the output .mp4, or add --frames all"),
         (["clip.mp4"], "b.jpg", {}, "the name must end in .mp4, .mov, .mkv, .webm, .gif"),
         (["clip.mp4"], "-", {}, "the name must end in"),
-        (["clip.mp4", "photo.jpg"], "folder", {}, "one clip at a time"),
+        (["clip.mp4", "photo.jpg"], "b.mp4", {}, "one clip at a time"),
         (["clip.mp4", "clip.mp4"], "b.mp4", {}, "one clip at a time"),
         (["-"], "b.mp4", {}, "one clip at a time"),
         (["."], "b.gif", {}, "one clip at a time"),
