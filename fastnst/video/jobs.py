@@ -11,8 +11,8 @@ from fastnst.files import printable
 from fastnst.folder import Job, Outcome, plan, run
 from fastnst.nets.bands import OnProgress
 from fastnst.stylize import Stylizer
+from fastnst.video.movie import VIDEOS
 from fastnst.video.stylize import OnFrame, begins_a_video, check_pictures, stylize_clip
-from fastnst.video.write import VIDEOS
 
 
 def plan_jobs(inputs: Sequence[str], output: str, options: StylizeOptions, clip: ClipOptions) -> list[Job]:
