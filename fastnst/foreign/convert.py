@@ -16,7 +16,7 @@ from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import Family, ImportOptions
 from fastnst.errors import ModelError, UsageError
 from fastnst.files import check_output, printable
-from fastnst.foreign.projects import ORIGINS, PLAIN, Keys, Origin, recognize
+from fastnst.foreign.projects import ORIGINS, PLAIN, Keys, Origin, recognize, unwrapped
 from fastnst.foreign.read import Numbers, Weights, read_weights
 from fastnst.image import IMAGENET_MEAN, IMAGENET_STD
 from fastnst.nets.spec import Layer, NetConfig, layers
@@ -61,6 +61,8 @@ def import_model(source: Path | str, output: Path | str, options: ImportOptions 
         raise UsageError(f"--output is {printable(output)} but must end in .safetensors")
     check_output(output, overwrite=options.overwrite)
     weights = read_weights(source)
+    bare = unwrapped(weights.tensors)
+    weights = replace(weights, tensors={bare[name]: tensor for name, tensor in weights.tensors.items()})
     family = options.family or recognize(weights.tensors, source)
     origin = ORIGINS[family]
     origin = replace(origin, values=options.values or origin.values, order=options.order or origin.order)
@@ -89,7 +91,7 @@ def convert(weights: Weights, origin: Origin) -> TransformerNet:
     """
     if origin.net.get("padding") == "same" and origin.values == "imagenet":
         raise UsageError("--values imagenet is invalid for a network with zeros around its layers; leave it out")
-    keys, _ = origin.best_keys(set(weights.tensors))
+    weights, keys = _unprefixed(weights, origin)
     _check_names(weights, keys, origin)
     kernels = [weights.numbers(stage.weight) for stage in keys]
     config = _config(weights.source, keys, kernels, origin)
@@ -101,6 +103,24 @@ def convert(weights: Weights, origin: Origin) -> TransformerNet:
     net = TransformerNet(config)
     net.load_state_dict({name: torch.from_numpy(values.astype(np.float32)) for name, values in state.items()})
     return net.eval()
+
+
+def _unprefixed(weights: Weights, origin: Origin) -> tuple[Weights, list[Keys]]:
+    """The network's tensors by the names that its project gives them, and its layers.
+
+    What is not below the prefix that they have in common belongs to something else. ModelError for several networks.
+    """
+    names = weights.tensors.keys()
+    whole = sorted({layout.prefix for layout in origin.layouts(names) if not layout.missing})
+    if len(whole) > 1:
+        raise ModelError(
+            f"{printable(weights.source)} holds several networks, below {' and '.join(map(printable, whole))}; "
+            "save the weights of one of them alone"
+        )
+    layout = origin.best_layout(names)
+    inside = {name: tensor for name, tensor in weights.tensors.items() if name.startswith(layout.prefix)}
+    tensors = {name.removeprefix(layout.prefix): tensor for name, tensor in inside.items()}
+    return replace(weights, tensors=tensors), layout.keys
 
 
 def _check_names(weights: Weights, keys: list[Keys], origin: Origin) -> None:

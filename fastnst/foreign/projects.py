@@ -1,6 +1,7 @@
 """The projects whose networks can be imported: how they name their layers, feed them and build them."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ from fastnst.errors import ModelError
 from fastnst.files import printable
 
 _MOST_BLOCKS = 32
+_MOST_PREFIXES = 8  # that are tried
+# What torch puts into a name where it wraps a module: compiled, on several GPUs, sharded, with recomputed activations.
+_WRAPPER = re.compile(r"(?<![^.])(_orig_mod|module|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _PROJECTS = "pytorch/examples, rrmina, gordicaleksa, igreat, eriklindernoren, yakhyo, abhiskk and lengstrom"
 
 # Where pytorch/examples, and most others, do something else than fastnst.
@@ -84,16 +88,33 @@ class Origin:
     net: dict[str, Any] = field(default_factory=dict)
     tensorflow: bool = False  # kernels are (size, size, inputs, outputs)
 
-    def best_keys(self, names: set[str]) -> tuple[list[Keys], int]:
-        """The keys of all layers for the number of blocks that explains these names best, and how many it does not."""
+    def best_layout(self, names: Set[str]) -> "Layout":
+        """The number of blocks, and what stands before all names, that explain these best."""
+        return min(self.layouts(names), key=lambda layout: (layout.unexplained, len(layout.prefix)))
 
-        def unexplained(keys: list[Keys]) -> int:
+    def layouts(self, names: Set[str]) -> "Iterator[Layout]":
+        """All that may be of these names."""
+        for blocks in range(_MOST_BLOCKS + 1):
+            keys = self.keys(blocks)
+            known = {key for stage in keys for key in stage if key is not None}
             needed = {key for stage in keys for key in stage.needed}
-            known = {key for stage in keys for key in stage}
-            return len(needed - names) + len(names - known)
+            ends = keys[0].weight, keys[-1].weight
+            prefixes = {name.removesuffix(end) for name in names for end in ends if name.endswith(end)}
+            for prefix in ("", *sorted(prefixes - {""}, key=len)[:_MOST_PREFIXES]):
+                missing = sum(prefix + key not in names for key in needed)
+                explained = sum(prefix + key in names for key in known)
+                yield Layout(keys, prefix, missing, missing + len(names) - explained)
 
-        best = min((self.keys(blocks) for blocks in range(_MOST_BLOCKS + 1)), key=unexplained)
-        return best, unexplained(best)
+
+@dataclass(frozen=True)
+class Layout:
+    """The layers of a network, and what stands before their names in a file; how many names are missing there, and how
+    many are missing or are of something else."""
+
+    keys: list[Keys]
+    prefix: str
+    missing: int
+    unexplained: int
 
 
 _YAKHYO = _examples("upsample_conv1.conv2d", "upsample_conv2.conv2d", "upsample_conv3.conv2d")
@@ -132,12 +153,18 @@ ORIGINS: dict[Family, Origin] = {
 def recognize(tensors: Iterable[str], source: object) -> Family:
     """The family that names its tensors so, or that only a few are missing of; ModelError if there is none."""
     names = set(tensors)
-    candidates = {family: origin.best_keys(names) for family, origin in ORIGINS.items()}
-    likely = min(candidates, key=lambda family: candidates[family][1])
-    needed = {key for stage in candidates[likely][0] for key in stage.needed}
-    if len(needed & names) * 2 > len(needed):
+    candidates = {family: origin.best_layout(names) for family, origin in ORIGINS.items()}
+    likely = min(candidates, key=lambda family: candidates[family].unexplained)
+    needed = sum(len(stage.needed) for stage in candidates[likely].keys)
+    if candidates[likely].missing * 2 < needed:
         return likely
     raise ModelError(
         f"{printable(source)} holds {', '.join(map(printable, list(tensors)[:3]))} ..., which is none of the networks "
         f"that can be imported: those of {_PROJECTS}"
     )
+
+
+def unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """Each name -> what it is without the wrappers that torch puts around modules; as they are if two become one."""
+    bare = {name: _WRAPPER.sub("", name) for name in names}
+    return bare if len(set(bare.values())) == len(bare) else {name: name for name in bare}

@@ -27,8 +27,9 @@ from fastnst.files import is_folder, printable
 from fastnst.image import open_regular
 
 _LARGEST = 1 << 28  # bytes, packed or not; a network with its optimizer's state has 20 MB
+_MOST_TENSORS = 2000  # a network of 32 blocks with its loss network has some hundreds
 # What TensorFlow keeps beside the weights.
-_TRAINING = re.compile(r"(/Adam(_\d)?|^beta\d_power(_\d)?|^global_step)$")
+_TRAINING = re.compile(r"(/Adam(_\d)?|(^|/)beta\d_power(_\d)?|(^|/)global_step)$")
 
 Numbers = npt.NDArray[np.float64]
 
@@ -117,20 +118,28 @@ def _check_unpacked(data: bytes, source: Path) -> None:
 
 
 def _weights_in(loaded: Any, source: Path) -> dict[str, Tensor]:
-    """The largest dict of tensors, at the top or one below, where training states keep it."""
-    inside = list(loaded.values()) if isinstance(loaded, Mapping) else []
+    """The largest dict of tensors, at the top or further down, where training states keep it."""
     dicts = [
         {str(name): value for name, value in candidate.items() if isinstance(value, Tensor)}
-        for candidate in (loaded, *inside)
-        if isinstance(candidate, Mapping)
+        for candidate in _mappings(loaded)
     ]
     tensors = max(dicts, key=len, default={})
     if not tensors:
         raise ModelError(
             f"{printable(source)} holds no named weights; save them with torch.save(network.state_dict(), FILE)"
         )
-    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""  # of several GPUs
-    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _mappings(loaded: Any) -> list[Mapping[Any, Any]]:
+    """All dicts, from the top down, each once: a pickle may hold one in many places, and in itself."""
+    found = [loaded] if isinstance(loaded, Mapping) else []
+    seen = set(map(id, found))
+    for mapping in found:
+        inside = [value for value in mapping.values() if isinstance(value, Mapping) and id(value) not in seen]
+        seen.update(map(id, inside))
+        found += inside
+    return found
 
 
 def _read_npz(data: bytes, source: Path) -> dict[str, Tensor]:
@@ -174,6 +183,8 @@ def _checked(tensors: dict[str, Tensor], source: Path) -> dict[str, Tensor]:
     """The tensors; ModelError unless they are plain ones of numbers, no more of them than a style has."""
     if not tensors:
         raise ModelError(f"{printable(source)} holds no weights; give a style's")
+    if len(tensors) > _MOST_TENSORS:
+        raise ModelError(f"{printable(source)} holds {len(tensors)} tensors, more than any style has; give a style's")
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not plain or tensor.is_complex():

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.material import PHOTOS
-from helpers.networks import Examples, dump
+from helpers.networks import MAKERS, TOLD, Examples, dump
 from safetensors.torch import save_file
 from torch import nn
 
 from fastnst.checkpoint import load_checkpoint
+from fastnst.config import ImportOptions
 from fastnst.errors import InputError, ModelError, UnsafeModelError
 from fastnst.foreign.convert import import_model
 
@@ -37,6 +38,10 @@ def running_statistics(weights):
     return OrderedDict({**weights, **extra})
 
 
+def below(prefix, weights):
+    return {f"{prefix}{name}": values for name, values in weights.items()}
+
+
 WRAPPINGS = {
     "zip": lambda weights, path: torch.save(weights, path),
     "legacy": lambda weights, path: torch.save(weights, path, _use_new_zipfile_serialization=False),
@@ -47,7 +52,27 @@ WRAPPINGS = {
     "running statistics, legacy": lambda weights, path: torch.save(
         running_statistics(weights), path, _use_new_zipfile_serialization=False
     ),
-    "several GPUs": lambda weights, path: torch.save({f"module.{k}": v for k, v in weights.items()}, path),
+    "several GPUs": lambda weights, path: torch.save(below("module.", weights), path),
+    "compiled": lambda weights, path: torch.save(below("_orig_mod.", weights), path),
+    "compiled, on several GPUs": lambda weights, path: torch.save(below("module._orig_mod.", weights), path),
+    "layers compiled": lambda weights, path: torch.save(
+        {k.replace(".conv2d.", "._orig_mod.conv2d."): v for k, v in weights.items()}, path
+    ),
+    "part of a module": lambda weights, path: torch.save(below("transformer.", weights), path),
+    "prefix without a dot": lambda weights, path: torch.save(below("generator/G_", weights), path),
+    "Lightning": lambda weights, path: torch.save(
+        {
+            "state_dict": {
+                **below("model.net.", weights),
+                **{f"vgg.features.{i}.{k}": torch.rand(4) for i in range(30) for k in ("weight", "bias")},
+            },
+            "optimizer_states": [{"state": {0: {"exp_avg": torch.rand(3)}}}],
+        },
+        path,
+    ),
+    "training state in a training state": lambda weights, path: torch.save(
+        {"nets": {"G": {"weights": below("module.", weights)}, "D": {"weights": {"a": torch.rand(1)}}}}, path
+    ),
     "training state": lambda weights, path: torch.save(
         {"epoch": 3, "optimizer": {"state": {}, "param_groups": []}, "model": weights, "loss": torch.tensor(1.0)}, path
     ),
@@ -95,6 +120,45 @@ def test_a_folder_has_one_checksum_over_all_its_files(originals, tmp_path):
     other = import_model(dump(changed, tmp_path / "wave"), tmp_path / "b.safetensors")
 
     assert load_checkpoint(other.path)[1].origin["sha256"] != before
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_any_family_is_found_below_a_prefix(originals, tmp_path, family):
+    net, _, checkpoint = originals(family)
+    variables = getattr(net, "variables", None) or {k: v.numpy() for k, v in net.state_dict().items()}
+    np.savez(tmp_path / "a.npz", **below("model.transformer.", variables))
+    told = ImportOptions(family=family if family in TOLD else None)
+
+    imported = import_model(tmp_path / "a.npz", tmp_path / "a.safetensors", told)
+
+    assert imported.family == family
+    assert same_weights(imported.path, checkpoint)
+
+
+def test_a_file_of_two_networks_is_refused_with_their_prefixes(originals, tmp_path):
+    weights = originals("pytorch-examples")[0].state_dict()
+    torch.save({**below("ema.", weights), **below("net.", weights)}, tmp_path / "a.pth")
+
+    with pytest.raises(ModelError, match=r"several networks, below ema\. and net\.; save the weights of one"):
+        import_model(tmp_path / "a.pth", tmp_path / "b.safetensors")
+
+
+def test_a_layer_that_is_missing_below_a_prefix_is_named(originals, tmp_path):
+    weights = below("model.", originals("pytorch-examples")[0].state_dict())
+    del weights["model.res3.conv2.conv2d.weight"]
+    torch.save(weights, tmp_path / "a.pth")
+
+    with pytest.raises(ModelError, match=r"has no res3\.conv2\.conv2d\.weight, which"):
+        import_model(tmp_path / "a.pth", tmp_path / "b.safetensors")
+
+
+def test_a_dict_in_itself_is_read_once(originals, tmp_path):
+    net, _, checkpoint = originals("pytorch-examples")
+    state = {"model": net.state_dict()}
+    state["self"] = state
+    torch.save(state, tmp_path / "a.pth")
+
+    assert same_weights(import_model(tmp_path / "a.pth", tmp_path / "b.safetensors").path, checkpoint)
 
 
 class Payload:
