@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from fastnst.checkpoint import (
     CheckpointMeta,
     TrainState,
+    load_checkpoint,
     load_state,
     previous_state,
     save_checkpoint,
@@ -29,8 +30,10 @@ from fastnst.train.run import TrainingRun
 
 log = logging.getLogger(__name__)
 
-# A resumed run may differ from the interrupted one in these, because none of them changes a weight but by rounding.
+# A resumed run may differ from the interrupted one in these, because none of them changes a weight but by rounding; the
+# weights that --init began with are in the state.
 FREE_TO_CHANGE = {
+    "init",
     "resume",
     "overwrite",
     "save_every",
@@ -44,6 +47,9 @@ FREE_TO_CHANGE = {
     "time_limit",
     "micro_batch",
 }
+
+# These are compared by what is in them, since files may have moved.
+_BY_CONTENT = {"style", "content"}
 
 
 def capture(run: TrainingRun, step: int) -> TrainState:
@@ -94,6 +100,7 @@ def save(run: TrainingRun, state: TrainState, photographs: Photographs) -> None:
     held_out = [photographs.name(path) for path in photographs.held_out]
     seen = {
         "photographs": len(photographs.files),
+        "photographs_digest": photographs.digest,
         "held_out": held_out,
         "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
     }
@@ -129,7 +136,7 @@ def resume(run: TrainingRun, photographs: Photographs) -> int:
         log.warning("nothing to resume at %s; training starts from the beginning", printable(path))
         return 0
     state = state_from_bytes(data, path)
-    _check_state(run, state)
+    _check_state(run, state, photographs)
     restore(run, state)
     if run.config.micro_batch is None:
         run.memory.micro_batch = state.values["micro_batch"]
@@ -139,6 +146,8 @@ def resume(run: TrainingRun, photographs: Photographs) -> int:
     now = len(photographs.files)
     if (before := state.values.get("photographs", now)) != now:
         log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
+    elif state.values.get("photographs_digest", photographs.digest) != photographs.digest:
+        log.warning("the photographs are not those of the interrupted run: it goes on with these")
     return int(state.values["step"])
 
 
@@ -157,9 +166,12 @@ def _newest_state(config: TrainConfig) -> tuple[Path, TrainState] | None:
     return None
 
 
-def _check_state(run: TrainingRun, state: TrainState) -> None:
+def _check_state(run: TrainingRun, state: TrainState, photographs: Photographs) -> None:
     values = state.values
-    _check_options(values["config"], run.config.to_json())
+    now = run.config.to_json()
+    same = {"style": values["painting"] == run.style_digest or values["config"]["style"] == now["style"]}
+    same["content"] = values.get("photographs_digest") == photographs.digest
+    _check_options(values["config"], now | {name: values["config"][name] for name in _BY_CONTENT if same[name]})
     if values["ranks"] != run.ranks.count:
         raise UsageError(
             f"the interrupted run had {values['ranks']} processes but this one has {run.ranks.count}; "
@@ -177,6 +189,7 @@ def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
     # An older fastnst knew fewer options, and did what is the default now; one had another name.
     before = {("temporal_weight" if name == "steadiness" else name): value for name, value in before.items()}
     before = {field.name: field.default for field in fields(TrainConfig) if field.name in now} | before
+    before, now = ({**options, "vgg": PurePath(str(options["vgg"])).name} for options in (before, now))
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if "steps" in changed and now["schedule"] != "constant":
         log.warning("--steps was %s and is %s: the learning rate follows the new number", before["steps"], now["steps"])
@@ -191,7 +204,8 @@ def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def description(run: TrainingRun, photographs: Photographs) -> str:
     """What must be the same on all ranks."""
-    config = {name: value for name, value in run.config.to_json().items() if name not in FREE_TO_CHANGE}
+    named = FREE_TO_CHANGE | _BY_CONTENT
+    config = {name: value for name, value in run.config.to_json().items() if name not in named}
     config["steps"] = run.config.steps
     sha = hashlib.sha256(json.dumps([config, run.style_digest, *map(photographs.name, photographs.files)]).encode())
     for parameter in run.net.parameters():
@@ -202,11 +216,27 @@ def description(run: TrainingRun, photographs: Photographs) -> str:
 def check_outputs(config: TrainConfig) -> None:
     """OutputError if the output, or a run of it, is there and the options do not say what to do with it."""
     interrupted = any(path.exists() for path in _states(config))
+    if config.resume and not interrupted and config.output.exists() and not config.overwrite:
+        raise OutputError(_nothing_to_resume(config))
     if interrupted and not (config.resume or config.overwrite):
         raise OutputError(
             f"a run of {printable(config.output)} is there already; --resume continues it, --overwrite starts again"
         )
     check_output(config.output, overwrite=config.overwrite or (config.resume and interrupted))
+
+
+def _nothing_to_resume(config: TrainConfig) -> str:
+    """How to go on from a checkpoint without its resume state, which must not be overwritten."""
+    name = printable(config.output)
+    try:
+        steps = load_checkpoint(config.output)[1].steps
+    except ModelError as error:
+        return f"{error}; --resume needs {printable(config.state_path.name)} beside it, which is gone"
+    finished = f"is finished after {steps} steps" if steps >= config.steps else f"was saved after {steps} steps"
+    return (
+        f"{name} {finished}, and its resume state, {printable(config.state_path.name)}, is gone; use it as it is, "
+        f"or train on from it with --init {name}, without --resume and with another --output"
+    )
 
 
 def forget_state(config: TrainConfig) -> None:

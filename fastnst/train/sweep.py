@@ -96,7 +96,10 @@ def _finish(run: TrainConfig, index: int, count: int, on_step: OnStep | None) ->
     if (meta := _finished(run)) is None:
         try:
             resume = run.state_path.exists()
-            train(replace(run, resume=resume), on_step and (lambda report: on_step(index, report)))
+            # What cannot go on starts again: nobody but the sweep has a use for it.
+            train(
+                replace(run, resume=resume, overwrite=not resume), on_step and (lambda report: on_step(index, report))
+            )
         except Interrupted as error:
             raise _interrupted(Signals(error.exit_status - 128), index, count) from error
         meta = _finished(run)

@@ -120,6 +120,57 @@ def test_a_run_that_writes_among_its_photographs_does_not_train_on_itself(
     assert not (config.log_folder / "bad_images.txt").exists()
 
 
+def test_resume_without_its_state_says_that_it_is_finished_and_how_to_go_on(configure, finished, output):
+    shutil.copytree(finished.parent, output.parent)
+    configure(output).state_path.unlink()
+    before = output.read_bytes()
+
+    for steps, said in ((STEPS, "is finished after 12 steps"), (4 * STEPS, "was saved after 12 steps")):
+        with pytest.raises(OutputError, match=said) as caught:
+            train(configure(output, resume=True, steps=steps))
+        assert f"--init {output}" in str(caught.value)
+        assert "--overwrite" not in str(caught.value)
+    assert output.read_bytes() == before
+
+
+def test_resume_without_its_state_over_what_is_no_checkpoint_keeps_it(configure, output):
+    output.parent.mkdir()
+    output.write_bytes(b"something of mine")
+
+    with pytest.raises(OutputError, match=r"not a readable safetensors file.*style\.state\.safetensors beside it"):
+        train(configure(output, resume=True))
+    assert output.read_bytes() == b"something of mine"
+
+
+def test_a_run_whose_photographs_style_and_start_moved_ends_like_one_never_interrupted(
+    configure, finished, material, output, tmp_path
+):
+    photos = shutil.copytree(material / "photos", tmp_path / "photos")
+    start = shutil.copy(finished, tmp_path / "start.safetensors")
+    whole = train(configure(tmp_path / "whole.safetensors", init=start))
+    crash_in(configure(output, content=photos, init=start), 6)
+    moved = photos.rename(tmp_path / "elsewhere")
+    style = shutil.copy(material / "painting.png", tmp_path / "renamed.png")
+    start.unlink()
+
+    train(replace(configure(output, content=moved, resume=True), style=style))
+
+    assert_same_run(output, whole)
+
+
+def test_resume_with_other_photographs_elsewhere_is_refused_and_with_changed_ones_there_said(
+    configure, material, output, tmp_path, caplog
+):
+    photos = shutil.copytree(material / "photos", tmp_path / "photos")
+    crash_in(configure(output, content=photos), 5)
+    save_noise(next(photos.iterdir()), seed=9, side=70)
+
+    with pytest.raises(UsageError, match="--content was photos, is others"):
+        train(configure(output, content=shutil.copytree(photos, tmp_path / "others"), resume=True))
+    train(configure(output, content=photos, resume=True))
+    assert "the photographs are not those of the interrupted run" in caplog.text
+
+
 def test_resume_with_nothing_to_resume_starts_and_says_so(configure, finished, output, caplog):
     train(configure(output, resume=True))
 
