@@ -43,7 +43,9 @@ class VideoWriter:
         self.format, self.encoder, self.sound_encoder = VIDEOS[suffix]
         self.clip = clip
         self.plans = plan_sounds(clip.sounds, self.format, self.sound_encoder)
-        self.container = av.open(file, "w", format=self.format)
+        # Else what an encoder puts before the beginning would begin a clip in Matroska, and its pictures would be late.
+        options = {"avoid_negative_ts": "disabled"}
+        self.container = av.open(file, "w", format=self.format, container_options=options)
         self.stream: Any = None
         self.waiting: list[Sound] = []  # for the first frame, without which there is no header
         self.tracks: dict[int, Track] = {}

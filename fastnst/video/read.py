@@ -42,6 +42,7 @@ from fastnst.video.times import Beginning, Clock, Splices, first_sound, look_at,
 
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
 _TOLERANCE = 0.5  # seconds that a whole file may end before it says
+_DELAY = 0.15  # seconds of sound before the beginning that encoders need at most
 _INTERLEAVED = 10  # seconds that sound may lie behind its pictures
 _COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
@@ -207,7 +208,8 @@ class VideoReader:
         return packet.pts * unit - self.times.origin, (packet.duration or 0) * unit
 
     def _is_heard(self, start: Fraction, length: Fraction) -> bool:
-        if self.start and start < self.start:  # without a start, encoders put some silence before the beginning
+        # Without a start, encoders put some silence before the beginning.
+        if start < (self.start or -_DELAY):
             return False
         return self.end is None or start + length / 2 < self.end
 
@@ -246,10 +248,12 @@ def _find_pictures(container: Any, name: str) -> Any:
 
 def _origin(container: Any, beginning: Beginning) -> Fraction:
     """The time of the file at which the clip begins: with the first frame, or with sound before it."""
-    begins = [sound.start_time * sound.time_base for sound in container.streams.audio if sound.start_time is not None]
-    if beginning.shown is not None:
-        begins.append(beginning.shown)
-    return min(begins, default=Fraction(container.start_time or 0, 1_000_000))
+    shown = Fraction(container.start_time or 0, 1_000_000) if beginning.shown is None else beginning.shown
+    heard: list[Fraction] = [
+        sound.start_time * sound.time_base for sound in container.streams.audio if sound.start_time is not None
+    ]
+    # Sound before zero is what its encoder needs, unless pictures are there too.
+    return min([shown, *(max(start, Fraction(0)) for start in heard)])
 
 
 def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BITS = 80_000  # a second and channel
 _GAP = 10  # seconds that are filled with silence; for longer there is no sound
-_DELAY_STORED = ("opus", "libopus")  # Matroska knows by how much it is late
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,6 @@ class Track:
 
     def __init__(self, container: Any, plan: Plan) -> None:
         self.decoder, self.encoding = plan.source.codec_context, plan.encoding
-        # What is heard before the beginning would begin the clip, and the pictures would be late.
-        self.hidden_allowed = container.format.name not in ("matroska", "webm") or self.decoder.name in _DELAY_STORED
         if plan.encoding is None:
             self.stream = container.add_stream_from_template(plan.source)
         else:
@@ -163,10 +160,6 @@ class Track:
         if stamp is None or packet.pts is None:
             return []
         stamp, shown = stamp - shift, packet.pts - shift
-        if stamp < 0 and not self.hidden_allowed:
-            if shown + (packet.duration or 0) <= 0:
-                return []
-            stamp, shown = 0, max(shown, 0)
         if self.last is not None and stamp <= self.last:
             stamp = self.last + math.ceil(1 / (packet.time_base * self.decoder.sample_rate))
         self.last = stamp

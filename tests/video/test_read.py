@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.clips import av, make_animation, make_clip, panned, read
-from helpers.material import PHOTOS
 
 from fastnst.errors import InputError
 from fastnst.image import Picture
-from fastnst.video.containers import is_video
 from fastnst.video.frames import ClipFormat, Frame, Sound
 from fastnst.video.read import open_clip
 from fastnst.video.write import open_writer
@@ -171,22 +169,6 @@ def test_a_name_is_nothing_but_a_name(tmp_path, monkeypatch, name):
     made.rename(tmp_path / name)
 
     assert len(read(Path(name))) == 8
-
-
-def test_kinds_are_told_by_the_first_bytes(tmp_path):
-    kinds = {
-        "a.mp4": "mov",
-        "a.mov": "mov",
-        "a.mkv": "matroska",
-        "a.webm": "matroska",
-        "a.avi": "avi",
-    }
-    for name, kind in kinds.items():
-        codec = {"a.webm": "libvpx-vp9", "a.avi": "mpeg4"}.get(name, "libx264")
-        assert is_video(make_clip(tmp_path / name, frames=2, codec=codec).read_bytes()[:16]) == kind
-    assert is_video((PHOTOS / "owl.jpg").read_bytes()[:16]) is None
-    assert is_video(b"\0\0\0\x1cftypavif\0\0\0\0") is None
-    assert is_video(b"") is None
 
 
 def test_a_gif_frame_without_a_duration_is_shown_like_in_a_browser(tmp_path):

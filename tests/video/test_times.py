@@ -42,18 +42,18 @@ KINDS = [
 
 @pytest.mark.parametrize(("name", "codec", "encoding"), KINDS)
 def test_every_frame_that_decodes_is_read_at_its_time(tmp_path, name, codec, encoding):
-    path = make_clip(tmp_path / name, codec=codec, encoding=encoding, rate=RATE, frames=45)
+    path = make_clip(tmp_path / name, codec=codec, encoding=encoding, rate=RATE, frames=30)
 
     with open_clip(path) as reader:
         frames = list(reader)
 
-    assert len(frames) == decoded(path) == 45
-    assert [frame.start for frame in frames] == [number / RATE for number in range(45)]
-    assert frames[-1].end == 45 / RATE
+    assert len(frames) == decoded(path) == 30
+    assert [frame.start for frame in frames] == [number / RATE for number in range(30)]
+    assert frames[-1].end == 30 / RATE
     assert reader.problem is None
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 7])
+@pytest.mark.parametrize("number", [1, 7])
 @pytest.mark.parametrize("name", ["a.avi", "a.ts", "a.flv", "a.mkv"])
 def test_a_start_within_a_scene_has_all_frames_from_there(tmp_path, name, number):
     path = make_clip(tmp_path / name, encoding=B_FRAMES, rate=RATE, frames=60)
@@ -173,6 +173,17 @@ def test_frames_hidden_by_an_edit_list_stay_hidden(tmp_path):
     assert len(frames) == decoded(path) == 15
     assert [frame.start for frame in frames] == [number / RATE for number in range(15)]
     assert (frames[0].picture.rgb == read(source)[25].picture.rgb).all()
+
+
+def test_sound_hidden_by_an_edit_list_stays_hidden(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", encoding={"bf": "0"}, rate=RATE, frames=40, sound="aac")
+
+    with open_clip(remux(source, tmp_path / "b.mp4", shift(-1))) as reader:
+        items = list(reader)
+
+    heard = [item.packet.pts * item.packet.time_base - item.offset for item in items if isinstance(item, Sound)]
+    assert heard[0] > -0.15  # what encoders need
+    assert len(heard) == pytest.approx((len(items) - len(heard)) / 25 * 48_000 / 1024, abs=8)
 
 
 def test_a_clock_never_stands_still():
