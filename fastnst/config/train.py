@@ -161,7 +161,8 @@ class SweepConfig(TrainOptions):
     steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
     init: Path | None = None
-    """start from the weights of this checkpoint, or bundled style by its name [default: the default style, if it is of this preset]"""
+    """start from the weights of this checkpoint, or bundled style by its name [default: the default style, if it is of
+    this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
     """pictures to show, stylized by each run [default: up to three that were held out of training]"""
     tile_size: Annotated[int, Range(64, 1024)] = 320
