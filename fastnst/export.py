@@ -16,6 +16,7 @@ from fastnst.files import check_output, printable, write_bytes
 from fastnst.image import SAMPLE, Array, read_picture, to_array
 from fastnst.nets.onnx_graph import build
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.styles import style_file
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class ExportReport:
 
 
 def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | None = None) -> ExportReport:
-    """Write a checkpoint as ONNX: float32 (N, 3, H, W) 0..1 in as `image`, the same out as `stylized`, any N, H, W.
+    """Write a checkpoint, or a bundled style by name, as ONNX: float32 (N, 3, H, W) 0..1 in as `image`, the same out as
+    `stylized`, any N, and any H and W from 16 on.
 
     With `uint8` both are (N, H, W, 3) uint8 instead. The file appears only after onnx.checker accepts it and ONNX
     Runtime agrees with torch within one gray level on random and real pictures of several sizes, on the processor; a
@@ -47,9 +49,10 @@ def export(checkpoint: Path | str, output: Path | str, options: ExportOptions | 
     metadata are inside.
 
     Raises ModelError for an unusable checkpoint or a network that does not agree, OutputError for the output,
-    UsageError if it is not named like an ONNX file.
+    UsageError if it is not named like an ONNX file, or for a name that no bundled style has.
     """
-    options, checkpoint, output = options or ExportOptions(), Path(checkpoint), Path(output)
+    options, output = options or ExportOptions(), Path(output)
+    checkpoint = style_file(checkpoint, "checkpoint")
     if output.suffix != ".onnx":
         raise UsageError(f"--output is {printable(output)} but must end in .onnx")
     check_output(output, overwrite=options.overwrite)

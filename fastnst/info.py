@@ -6,13 +6,17 @@ from typing import Any
 
 from fastnst.errors import ModelError
 from fastnst.files import printable
+from fastnst.styles import style_file
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Everything a checkpoint, a fine-tuned loss network or an .onnx file says about itself.
+def describe(style: Path | str) -> dict[str, Any]:
+    """Everything a checkpoint, a fine-tuned loss network or an .onnx file says about itself; of a bundled style, by its
+    name, the .onnx file.
 
-    Raises ModelError, or UnsafeModelError for a pickle, if it is neither or damaged.
+    Raises ModelError, or UnsafeModelError for a pickle, if it is neither or damaged, UsageError for a name that no
+    bundled style has.
     """
+    path = style_file(style, "onnx")
     if path.suffix == ".onnx":
         return _describe_onnx(path)
     from dataclasses import asdict

@@ -1,12 +1,15 @@
 """The catalogue of bundled styles: name -> files and credit."""
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from fastnst.errors import UsageError
+from fastnst.files import refuse_address
 from fastnst.meta import CheckpointMeta
 from fastnst.nets.onnx_proto import read_onnx
 
@@ -58,6 +61,19 @@ def bundled_style(name: str) -> Style:
         raise UsageError(f"no bundled style {name!r}; {hint}, or give a .safetensors or .onnx file")
     checkpoint, onnx, preview = (catalogue_folder() / f"{name}.{kind}" for kind in ("safetensors", "onnx", "jpg"))
     return Style(name, checkpoint, onnx, preview)
+
+
+def style_file(style: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
+    """The file of a bundled style, if this is a name alone that no file has, else the path as it is.
+
+    Raises UsageError for a name that no style has, and for a web address.
+    """
+    refuse_address(style)
+    path = Path(style)
+    if path.suffix or path.parent != Path() or os.path.lexists(path):
+        return path
+    found: Path = getattr(bundled_style(str(style)), kind)
+    return found
 
 
 def bundled_styles() -> list[Style]:

@@ -1,10 +1,12 @@
 import json
+import re
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from helpers.material import ROOT
 
 import fastnst.config
 from fastnst.cli import main
@@ -21,6 +23,7 @@ from fastnst.config import (
     seconds,
 )
 from fastnst.config.ranges import Checked, Range
+from fastnst.config.train import SPEEDS
 from fastnst.errors import UsageError
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets.spec import PRESETS
@@ -270,6 +273,26 @@ def test_paths_may_be_given_as_text_in_python():
 
 def test_presets_that_may_be_chosen_are_those_there_are():
     assert set(get_args(get_type_hints(TrainConfig)["preset"])) == PRESETS.keys()
+
+
+def test_speeds_of_presets_are_those_of_the_benchmark_in_help_and_pages(capsys):
+    main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    table = (ROOT / "docs" / "benchmarks.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    training = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    measured = {
+        preset: float(re.search(rf"`{preset}`, ONNX Runtime \|[^|]*\|[^|]*\|[^|]*\| ([\d.]+)", table)[1])
+        for preset in SPEEDS
+    }
+
+    assert measured == SPEEDS
+    fast, tiny = (round(times) for times in SPEEDS.values())
+    assert f"fast and tiny stylize about {fast} and {tiny} times as fast" in words
+    assert f"`fast` paints about {fast} and `tiny` about {tiny} times as fast" in training
+    assert f"paints about {fast} times as fast" in " ".join(readme.split())
+    for preset, times in SPEEDS.items():
+        assert re.search(rf"`{preset}` \|[^|]*\|[^|]*\| {times} \|", readme)
 
 
 def test_help_tells_the_default_weights(capsys):

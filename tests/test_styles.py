@@ -10,7 +10,9 @@ from PIL import Image
 
 from fastnst.engine import open_engine
 from fastnst.errors import ModelError, UsageError
+from fastnst.export import export
 from fastnst.image import read_picture, to_array
+from fastnst.info import describe
 from fastnst.styles import DEFAULT_STYLE, bundled_names, bundled_style, bundled_styles, catalogue_folder
 
 UNSAFE_NAMES = ["../../etc/passwd", "a/b", "A", "a" * 65, "a" * 300, "a\0b", "", ".", "..", "-a", "a b", "~", "\udcff"]
@@ -124,6 +126,53 @@ def test_a_path_as_the_name_of_a_style_exits_with_one_sentence(fastnst, tmp_path
     assert done.returncode in (2, 4)
     assert done.stderr.count(b"\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("name", ["great-wave-tiny", "great-wave-tiny.safetensors"])
+def test_export_takes_a_name_or_a_file(tmp_path, monkeypatch, name):
+    style = bundled_style("great-wave-tiny")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "great-wave-tiny.safetensors").write_bytes(style.checkpoint.read_bytes())
+
+    report = export(name, "a.onnx")
+
+    assert describe(report.path)["style"]["name"] == style.name
+    image = to_array(read_picture(PHOTOS / "red-panda.jpg", max_size=64).rgb)
+    np.testing.assert_allclose(
+        open_engine("a.onnx", "onnx", "cpu")(image), open_engine(style.onnx, "onnx", "cpu")(image), rtol=0, atol=GRAY
+    )
+
+
+def test_info_and_export_know_the_names_of_stylize(fastnst, tmp_path):
+    done = fastnst("info", "great-wave", "--json")
+
+    assert json.loads(done.stdout) == describe(bundled_style("great-wave").onnx) == describe("great-wave")
+    for command in (["info"], ["export", "-o", "a.onnx"], ["stylize", PHOTOS / "cat.jpg", "-o", "a.png", "--style"]):
+        done = fastnst(*command, "great-wav")
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+        assert b"no bundled style 'great-wav'; did you mean great-wave, or give a" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stylize", "ADDRESS", "-o", "a.png"],
+        ["stylize", "ADDRESS", "-o", "folder"],
+        ["stylize", PHOTOS / "cat.jpg", "-o", "ADDRESS"],
+        ["stylize", PHOTOS / "cat.jpg", "-o", "a.png", "--style", "ADDRESS"],
+        ["info", "ADDRESS"],
+        ["export", "ADDRESS", "-o", "a.onnx"],
+    ],
+)
+def test_a_web_address_is_not_fetched_and_told_unchanged(fastnst, arguments):
+    address = "https://example.org/a//b.jpg?size=1&x=2"
+
+    done = fastnst(*(address if word == "ADDRESS" else word for word in arguments))
+
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        f"fastnst: {address} is an address, and addresses are not fetched or written to; give a file\n"
+    )
 
 
 def test_tracked_files_stay_under_50_mib():

@@ -14,7 +14,7 @@ from fastnst.files import printable
 
 @app.command
 def export(
-    checkpoint: Path,
+    checkpoint: Annotated[str, Parameter(name="STYLE")],
     /,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
@@ -26,7 +26,7 @@ def export(
     Parameters
     ----------
     checkpoint:
-        a trained .safetensors file
+        name of a bundled style, or a trained .safetensors file
     output:
         the .onnx file
     """
@@ -79,17 +79,17 @@ def import_model(
 
 @app.command
 def info(
-    file: Path,
+    file: Annotated[str, Parameter(name="STYLE")],
     /,
     *,
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
-    """Say what a checkpoint or ONNX file holds.
+    """Say what a style, a checkpoint or an ONNX file, holds.
 
     Parameters
     ----------
     file:
-        a .safetensors or .onnx file
+        name of a bundled style, or a .safetensors or .onnx file
     """
     verbosity.start()
     from fastnst.info import describe

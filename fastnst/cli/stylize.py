@@ -14,7 +14,7 @@ from fastnst.cli.app import JsonVerbosity, Verbosity, app
 from fastnst.config import LISTED, ClipOptions, EngineName, OnnxOptions, SheetConfig, StylizeOptions
 from fastnst.device import Device
 from fastnst.errors import UsageError
-from fastnst.files import printable
+from fastnst.files import printable, refuse_address
 
 if TYPE_CHECKING:
     from fastnst.folder import Job, Outcome
@@ -64,6 +64,8 @@ def stylize(
     from fastnst.video.jobs import plan_jobs
     from fastnst.video.stylize import plan_clip
 
+    for name in (*inputs, output):
+        refuse_address(name)
     inside, outside = inside_and_outside(style or [], options, mix or None)
     open_style = partial(
         Stylizer.open, inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx

@@ -20,6 +20,12 @@ from fastnst.config.weights import weight_help
 from fastnst.errors import UsageError
 
 Preset = Literal["base", "fast", "tiny"]
+# How many times as fast as base a preset paints 1024x1024 with ONNX Runtime, as in docs/benchmarks.md.
+SPEEDS: dict[Preset, float] = {"fast": 6.1, "tiny": 12.4}
+_PRESET_HELP = (
+    f"network: base as in the paper, {' and '.join(SPEEDS)} stylize about "
+    f"{' and '.join(f'{times:.0f}' for times in SPEEDS.values())} times as fast"
+)
 
 
 @Parameter(name="*")
@@ -27,8 +33,7 @@ Preset = Literal["base", "fast", "tiny"]
 class StepOptions(DeviceOption):
     """What a training step takes, in a training run and on the clock."""
 
-    preset: Preset = "base"
-    """network: base as in the paper, fast and tiny stylize about 7 and 13 times as fast"""
+    preset: Annotated[Preset, Parameter(help=_PRESET_HELP)] = "base"
     size: Annotated[int, Range(32, 4096)] = 256
     """side of the training crops, pixels"""
     batch_size: Annotated[int, Range(1)] = 4
@@ -74,7 +79,7 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
     init: Path | None = None
-    """start from the weights of this checkpoint instead of random ones"""
+    """start from the weights of this checkpoint, or bundled style by its name, instead of random ones"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
 
@@ -156,7 +161,8 @@ class SweepConfig(TrainOptions):
     steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
     init: Path | None = None
-    """start from the weights of this checkpoint [default: the default style, if it is of this preset]"""
+    """start from the weights of this checkpoint, or bundled style by its name [default: the default style, if it is of
+    this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
     """pictures to show, stylized by each run [default: up to three that were held out of training]"""
     tile_size: Annotated[int, Range(64, 1024)] = 320

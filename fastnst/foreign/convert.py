@@ -15,7 +15,7 @@ import torch
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import Family, ImportOptions
 from fastnst.errors import ModelError, UsageError
-from fastnst.files import check_output, printable
+from fastnst.files import check_output, printable, refuse_address
 from fastnst.foreign.projects import ORIGINS, PLAIN, Keys, Origin, recognize, unwrapped
 from fastnst.foreign.read import Numbers, Weights, read_weights
 from fastnst.image import IMAGENET_MEAN, IMAGENET_STD
@@ -59,6 +59,7 @@ def import_model(source: Path | str, output: Path | str, options: ImportOptions 
     options, source, output = options or ImportOptions(), Path(source), Path(output)
     if output.suffix != ".safetensors":
         raise UsageError(f"--output is {printable(output)} but must end in .safetensors")
+    refuse_address(source)
     check_output(output, overwrite=options.overwrite)
     weights = read_weights(source)
     bare = unwrapped(weights.tensors)

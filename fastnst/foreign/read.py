@@ -27,7 +27,7 @@ from fastnst.files import is_folder, printable
 from fastnst.image import open_regular
 
 _LARGEST = 1 << 28  # bytes, packed or not; a network with its optimizer's state has 20 MB
-_MOST_TENSORS = 2000  # a network of 32 blocks with its loss network has some hundreds
+_MOST_TENSORS = 1000  # a network of 32 blocks with its loss network has some hundreds
 # What TensorFlow keeps beside the weights.
 _TRAINING = re.compile(r"(/Adam(_\d)?|(^|/)beta\d_power(_\d)?|(^|/)global_step)$")
 

@@ -26,7 +26,8 @@ def build(
     last: LastLayer | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A network as an ONNX file: `image` (N, 3, H, W) float32 RGB 0..1 -> `stylized`, the same, for any N, H and W.
+    """A network as an ONNX file: `image` (N, 3, H, W) float32 RGB 0..1 -> `stylized`, the same, for any N and,
+    from 16 on, any H and W.
 
     With `uint8` both are (N, H, W, 3) uint8. With `half` layers compute in float16, for GPUs; what comes before the
     first and after the last one, and both ends, do not. ONNX Runtime keeps the statistics of a norm in float32 on GPUs,

@@ -15,6 +15,7 @@ from fastnst.image import Picture, output_format, read_picture, resize, shrink, 
 from fastnst.interrupt import caught_signals
 from fastnst.optimize.gatys import OptimizeReport, descend, last_of
 from fastnst.sheet import arrange
+from fastnst.styles import style_file
 from fastnst.stylize import Stylizer
 
 OnStep = Callable[[int, OptimizeReport], None]
@@ -64,7 +65,7 @@ def _by_networks(config: TradeoffConfig, content: Picture) -> list[tuple[str, Pi
     """Labeled with their ratios, the largest first."""
     pictures = []
     for path in config.networks:
-        weights = load_checkpoint(path)[1].weights
+        weights = load_checkpoint(style_file(path, "checkpoint"))[1].weights
         content_weight, style_weight = (float(weights.get(name, 0)) for name in ("content", "style"))
         ratio = content_weight / style_weight if style_weight else float("inf")
         stylized = Stylizer.open(path, engine="torch", device=config.device).stylize_picture(content)

@@ -19,6 +19,7 @@ from fastnst.image import read_style, scale_longer
 from fastnst.losses import LossTerms, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.styles import style_file
 from fastnst.temporal import Jolt
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.ranks import Ranks
@@ -187,7 +188,7 @@ class TrainingRun:
 def _open_net(config: TrainConfig) -> TransformerNet:
     net = TransformerNet(PRESETS[config.preset])
     if config.init is not None:
-        trained, meta = load_checkpoint(config.init)
+        trained, meta = load_checkpoint(style_file(config.init, "checkpoint"))
         if trained.config != net.config:
             raise UsageError(
                 f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"

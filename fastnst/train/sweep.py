@@ -18,7 +18,7 @@ from fastnst.image import Picture, output_format, read_picture, write_picture
 from fastnst.interrupt import SIGUSR1
 from fastnst.nets.spec import PRESETS
 from fastnst.sheet import arrange_table
-from fastnst.styles import DEFAULT_STYLE, bundled_style
+from fastnst.styles import DEFAULT_STYLE, bundled_style, style_file
 from fastnst.stylize import Stylizer
 from fastnst.train.loop import StepReport, train
 
@@ -144,7 +144,7 @@ def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
     names = [field.name for field in fields(TrainOptions) if field.name != "workers"]
     now = {f"--{name.replace('_', '-')}": values[name] for name in names}
     now["painting"] = hashlib.sha256(config.style.read_bytes()).hexdigest()
-    now["initial weights"] = load_checkpoint(run.init)[1].digest if run.init else None
+    now["initial weights"] = load_checkpoint(style_file(run.init, "checkpoint"))[1].digest if run.init else None
     path = _folder(config) / "sweep.json"
     if not path.exists():
         write_bytes(path, json.dumps(now, indent=2).encode())

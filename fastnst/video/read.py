@@ -239,7 +239,7 @@ def _find_pictures(container: Any, name: str) -> Any:
         raise InputError(f"{name} has no pictures, only {_kinds(container)}; give a video")
     stream = next((stream for stream in streams if not stream.disposition & _COVER), streams[0])
     stream.thread_type = "AUTO"
-    if stream.codec_context is None:
+    if stream.codec_context is None or not hasattr(stream, "decode"):  # PyAV may know the one and not the other
         raise InputError(f"{name} is in a format that cannot be decoded; convert it to H.264 first")
     if stream.width and stream.height:
         check_size(stream.height, stream.width, name, Limits())

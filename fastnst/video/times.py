@@ -110,8 +110,6 @@ def _readable(container: Any) -> Iterator[Any]:
 def _decoded(packet: Any) -> list[Any]:
     import av
 
-    if packet.stream.type != "video":  # a damaged file may tell a stream otherwise than its packets
-        return []
     try:
         return list(packet.decode())
     except (av.FFmpegError, ValueError):
