@@ -161,14 +161,14 @@ class VideoReader:
         """Decoded frames of PyAV, and sound within the times asked for, in the order of the file."""
         silent = {sound.stream.index for sound in self.format.sounds}  # which may still be heard
         for packet in self._packets():
-            if packet.stream_index == self.stream.index:
+            if packet.stream.index == self.stream.index:
                 yield from () if self.over else self._frames(packet)
-            elif packet.stream_index in silent and packet.pts is not None:
+            elif packet.stream.index in silent and packet.pts is not None:
                 start, length = self._span(packet)
                 if self._is_heard(start, length):
                     yield Sound(packet, self.times.origin + self.start)
                 elif self.end is not None and start >= self.end:
-                    silent.discard(packet.stream_index)
+                    silent.discard(packet.stream.index)
             if self.over and (not silent or self.seen > (self.end or 0) + _INTERLEAVED):
                 return
 
@@ -239,7 +239,7 @@ def _find_pictures(container: Any, name: str) -> Any:
         raise InputError(f"{name} has no pictures, only {_kinds(container)}; give a video")
     stream = next((stream for stream in streams if not stream.disposition & _COVER), streams[0])
     stream.thread_type = "AUTO"
-    if stream.codec_context is None or not hasattr(stream, "decode"):  # PyAV may know the one and not the other
+    if stream.codec_context is None:
         raise InputError(f"{name} is in a format that cannot be decoded; convert it to H.264 first")
     if stream.width and stream.height:
         check_size(stream.height, stream.width, name, Limits())

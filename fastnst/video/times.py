@@ -43,7 +43,8 @@ def look_at(container: Any, stream: Any, trusted: bool) -> tuple[Beginning, tupl
     heard: dict[int, list[Any]] = {sound.index: [] for sound in container.streams.audio}
     for packet in _readable(container):
         _keep(heard, packet)
-        if packet.stream_index != stream.index:
+        # Not its own stream_index, which is 0 in the empty packet that ends any stream.
+        if packet.stream.index != stream.index:
             continue
         stamp = packet.pts if packet.dts is None else packet.dts
         first = stamp * packet.time_base if first is None and stamp is not None else first
@@ -88,7 +89,7 @@ def _key_frame(container: Any, stream: Any, start: Fraction) -> Fraction | None:
 
 
 def _is_key(packet: Any, stream: Any) -> bool:
-    return bool(packet.stream_index == stream.index and packet.is_keyframe and packet.size)
+    return bool(packet.stream.index == stream.index and packet.is_keyframe and packet.size)
 
 
 def seek(container: Any, start: Fraction) -> None:
@@ -117,7 +118,7 @@ def _decoded(packet: Any) -> list[Any]:
 
 
 def _keep(heard: dict[int, list[Any]], packet: Any) -> None:
-    if packet.size and len(packets := heard.get(packet.stream_index, [])) < _PACKETS:
+    if packet.size and len(packets := heard.get(packet.stream.index, [])) < _PACKETS:
         packets.append(packet)
 
 
@@ -195,7 +196,7 @@ class Splices:
     def __call__(self, packets: Iterator[Any]) -> Iterator[Any]:
         """The same packets; sound without a time follows what was before it."""
         for packet in packets:
-            index, unit = packet.stream_index, packet.time_base
+            index, unit = packet.stream.index, packet.time_base
             stamp = packet.pts if packet.dts is None else packet.dts
             if packet.size and unit:
                 if stamp is None and packet.stream.type == "audio" and index in self.ends:
