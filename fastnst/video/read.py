@@ -38,7 +38,7 @@ from fastnst.video.containers import (
 )
 from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
 from fastnst.video.loops import repeats
-from fastnst.video.times import Beginning, Clock, Splices, first_sound, look_at, seek
+from fastnst.video.times import Beginning, Clock, Splices, first_sound, look_at, packets_of, seek
 
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
 _TOLERANCE = 0.5  # seconds that a whole file may end before it says
@@ -177,7 +177,7 @@ class VideoReader:
         import av
 
         try:
-            for frame in packet.decode():
+            for frame in self.stream.decode(packet):  # a damaged file may give the packet another stream
                 if not self.over:
                     yield frame
         except av.EOFError:
@@ -191,7 +191,7 @@ class VideoReader:
 
         last = None
         try:
-            for packet in Splices(self.kind in JOINED)(self.container.demux()):
+            for packet in Splices(self.kind in JOINED)(packets_of(self.container)):
                 if packet.size:
                     last = packet
                 if packet.pts is not None and packet.time_base:

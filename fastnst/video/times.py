@@ -48,7 +48,7 @@ def look_at(container: Any, stream: Any, trusted: bool) -> tuple[Beginning, tupl
             continue
         stamp = packet.pts if packet.dts is None else packet.dts
         first = stamp * packet.time_base if first is None and stamp is not None else first
-        frames += [(frame.pts, frame.dts, frame.time_base or stream.time_base) for frame in _decoded(packet)]
+        frames += [(frame.pts, frame.dts, frame.time_base or stream.time_base) for frame in _decoded(stream, packet)]
         if len(frames) >= _LOOKED_AT:
             break
     return _told_by(frames, first, trusted), _sounds(container, heard)
@@ -100,19 +100,25 @@ def seek(container: Any, start: Fraction) -> None:
         container.seek(int(start * 1_000_000))
 
 
+def packets_of(container: Any) -> Iterator[Any]:
+    """All packets of an open file, in its order."""
+    with suppress(IndexError):  # of PyAV, at the end of a file in which streams have turned up
+        yield from container.demux()
+
+
 def _readable(container: Any) -> Iterator[Any]:
     """The first packets of a file."""
     import av
 
     with suppress(av.FFmpegError, ValueError):
-        yield from islice(container.demux(), _MOST)
+        yield from islice(packets_of(container), _MOST)
 
 
-def _decoded(packet: Any) -> list[Any]:
+def _decoded(stream: Any, packet: Any) -> list[Any]:
     import av
 
     try:
-        return list(packet.decode())
+        return list(stream.decode(packet))
     except (av.FFmpegError, ValueError):
         return []
 
@@ -197,6 +203,8 @@ class Splices:
         """The same packets; sound without a time follows what was before it."""
         for packet in packets:
             index, unit = packet.stream.index, packet.time_base
+            if None not in (packet.pts, packet.dts) and abs(packet.pts - packet.dts) * unit > _AHEAD:
+                packet.pts = None  # damaged: nothing is decoded so long before it is shown
             stamp = packet.pts if packet.dts is None else packet.dts
             if packet.size and unit:
                 if stamp is None and packet.stream.type == "audio" and index in self.ends:
