@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fastnst.errors import FastnstError, ModelError, OutputError, UnsafeModelError
-from fastnst.files import printable, write_bytes
+from fastnst.files import move, printable, write_bytes
 from fastnst.image import open_regular
 from fastnst.meta import FORMAT
 from fastnst.meta import CheckpointMeta as CheckpointMeta  # imported from here by whoever reads or writes checkpoints
@@ -84,7 +84,7 @@ def save_state(path: Path, state: TrainState) -> None:
         with suppress(OSError):  # a file system without hard links keeps one state only
             spare.unlink(missing_ok=True)
             os.link(path, spare)
-            os.replace(spare, previous)
+            move(spare, previous)
     write_bytes(path, state_to_bytes(state))
 
 

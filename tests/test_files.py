@@ -1,6 +1,8 @@
+import errno
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from helpers.material import PROGRAMS
@@ -170,3 +172,135 @@ def test_interrupted_write_without_another_name_leaves_nothing(tmp_path):
         stop_writing(tmp_path / "a.bin", None)
 
     assert list(tmp_path.iterdir()) == []
+
+
+REFUSALS = [errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP]
+FAILURES = [errno.EIO, errno.ENOSPC]
+
+
+def failing(number):
+    def call(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("old", [None, b"a longer old file"])
+@pytest.mark.parametrize("call", ["fsync", "chmod", "fchmod", "utime", "replace", "rename"])
+@pytest.mark.parametrize("number", REFUSALS)
+def test_what_a_drive_refuses_costs_no_file(number, call, old, tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    if old is not None:
+        path.write_bytes(old)
+    monkeypatch.setattr(os, call, failing(number))
+
+    write_bytes(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert tree(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("number", FAILURES)
+def test_what_a_full_or_broken_disk_says_is_an_error_that_keeps_the_old_file(number, call, tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    monkeypatch.setattr(os, call, failing(number))
+
+    with pytest.raises(OutputError, match=os.strerror(number)):
+        write_bytes(tmp_path / "a.bin", b"new")
+
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert tree(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_file_that_is_mounted_alone_is_written_in_its_place(number, tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"a longer old file")
+    inode = path.stat().st_ino
+    monkeypatch.setattr(os, "replace", failing(number))
+
+    write_bytes(path, b"new")
+
+    assert (path.read_bytes(), path.stat().st_ino) == (b"new", inode)
+
+
+def test_a_copy_that_fails_leaves_no_file_that_was_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing(errno.EPERM))
+    broken = iter([None, failing(errno.ENOSPC)])  # the temporary file is fine, the copy is not
+    monkeypatch.setattr(os, "fsync", lambda file: (next(broken) or (lambda: None))())
+
+    with pytest.raises(OutputError, match="No space left"):
+        write_bytes(tmp_path / "a.bin", b"new")
+
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("leads", ["beside", "into a folder", "absolute", "over another", "to nothing yet"])
+def test_the_target_of_a_link_is_written_and_the_link_stays(leads, tmp_path):
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / ("real.bin" if leads == "beside" else "folder/real.bin")
+    if leads != "to nothing yet":
+        target.write_bytes(b"old")
+    link = tmp_path / "link.bin"
+    if leads == "over another":
+        (tmp_path / "folder" / "second.bin").symlink_to("real.bin")
+        link.symlink_to("folder/second.bin")
+    else:
+        link.symlink_to(target if leads == "absolute" else target.relative_to(tmp_path))
+    before = tree(tmp_path)
+
+    check_output(link, overwrite=True)
+    write_bytes(link, b"new")
+
+    assert target.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    assert tree(tmp_path) == sorted({*before, target.relative_to(tmp_path).as_posix()})
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: check_output(path, overwrite=True), lambda path: write_bytes(path, b"")]
+)
+def test_links_in_a_circle_are_an_output_error(write, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+
+    with pytest.raises(OutputError, match="a: it is a link that leads back to itself; remove it"):
+        write(tmp_path / "a")
+
+    assert tree(tmp_path) == ["a", "b"]
+
+
+def test_other_names_of_a_file_keep_what_they_had(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    (tmp_path / "b.bin").hardlink_to(tmp_path / "a.bin")
+
+    write_bytes(tmp_path / "a.bin", b"new")
+
+    assert [(tmp_path / name).read_bytes() for name in ("a.bin", "b.bin")] == [b"new", b"old"]
+
+
+def test_a_pipe_gets_the_file_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+
+    write_bytes(tmp_path / "pipe", b"data")
+
+    reader.join()
+    assert received == [b"data"]
+    assert tree(tmp_path) == ["pipe"]
+    assert not (tmp_path / "pipe").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
+def test_a_file_in_a_read_only_folder_is_written_if_it_may_be(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    tmp_path.chmod(0o555)
+
+    check_output(tmp_path / "a.bin", overwrite=True)
+    write_bytes(tmp_path / "a.bin", b"new")
+
+    assert (tmp_path / "a.bin").read_bytes() == b"new"

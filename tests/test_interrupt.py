@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -54,6 +56,23 @@ def test_lock_in_a_folder_that_is_a_file_is_an_output_error(tmp_path):
 
     with pytest.raises(OutputError, match="folder"), only_run(tmp_path / "file" / ".lock", "it"):
         pass
+
+
+NO_LOCKS = [errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK]
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+@pytest.mark.parametrize("call", [(fcntl, "flock"), (os, "fchmod"), (os, "chmod")], ids=lambda call: call[1])
+def test_a_drive_without_locks_or_permissions_holds_nobody_up(number, call, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*call, refused)
+
+    with only_run(tmp_path / "runs" / ".lock", "runs"):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
 
 
 class Clock:

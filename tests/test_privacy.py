@@ -2,13 +2,13 @@
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.material import PHOTOS, PROGRAMS, ROOT
+from helpers.material import PHOTOS, ROOT
+from helpers.shims import shim
 
 # Names of folders that programs keep things of their own in; all of them are empty at first.
 HOMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "LOCALAPPDATA", "APPDATA")
@@ -26,20 +26,15 @@ USED = {
 
 
 @pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library that notes look-ups of names."""
-    compiler = shutil.which("cc")
-    if not sys.platform.startswith("linux") or compiler is None:
-        pytest.skip("look-ups of native code are watched by a preloaded library, which needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("shim") / "lookups.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, PROGRAMS / "lookups.c"], check=True)
-    return library
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What notes look-ups of names."""
+    return shim("lookups", tmp_path_factory.mktemp("shim"))
 
 
 class Watched:
     """A Python program whose look-ups are noted and whose home is empty, or no folder at all."""
 
-    def __init__(self, shim: Path, folder: Path, program: str, *, home: bool = True) -> None:
+    def __init__(self, library: Path, folder: Path, program: str, *, home: bool = True) -> None:
         self.folder, self.lookups = folder, folder / "lookups"
         (folder / "work").mkdir(parents=True)
         homes = {name: folder / "home" / name.lower() if home else Path(os.devnull, name) for name in HOMES}
@@ -48,7 +43,7 @@ class Watched:
         environment = {
             **{name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"},
             **{name: os.fspath(path) for name, path in homes.items()},
-            "LD_PRELOAD": os.fspath(shim),
+            "LD_PRELOAD": os.fspath(library),
             "LOOKUPS": os.fspath(self.lookups),
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": os.fspath(ROOT),
@@ -69,9 +64,9 @@ class Watched:
         return names, [path.name for path in left if path != self.folder / "work"], said
 
 
-def test_a_look_up_is_noticed(shim, tmp_path):
+def test_a_look_up_is_noticed(library, tmp_path):
     program = Watched(
-        shim,
+        library,
         tmp_path,
         "import socket, contextlib\nwith contextlib.suppress(OSError): socket.getaddrinfo('example.invalid', 80)\n"
         "with contextlib.suppress(OSError): socket.gethostbyname('example.invalid')",
@@ -80,13 +75,13 @@ def test_a_look_up_is_noticed(shim, tmp_path):
     assert set(program.end()[0]) == {"example.invalid"}
 
 
-def test_nothing_is_looked_up_and_nothing_is_left_at_home(shim, onnx_style, tmp_path):
+def test_nothing_is_looked_up_and_nothing_is_left_at_home(library, onnx_style, tmp_path):
     names = {"STYLE": str(onnx_style), "PHOTO": str(PHOTOS / "cat.jpg")}
     given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
     waiting = f"\nimport time; time.sleep({OBSERVED})"
 
-    programs = {name: Watched(shim, tmp_path / name, given + program + waiting) for name, program in USED.items()}
-    programs["no home"] = Watched(shim, tmp_path / "no home", given + USED["command line"], home=False)
+    programs = {name: Watched(library, tmp_path / name, given + program + waiting) for name, program in USED.items()}
+    programs["no home"] = Watched(library, tmp_path / "no home", given + USED["command line"], home=False)
     found = {name: program.end() for name, program in programs.items()}
 
     # What was asked for is there, and nothing else.

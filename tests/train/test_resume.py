@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import os
 import random
 import shutil
 import signal
@@ -335,3 +338,18 @@ def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_pa
         assert load_checkpoint(folder / "a.safetensors")[1].steps in (1, saved)
         steps.add(saved)
     assert steps == {1, 2}
+
+
+def test_a_drive_that_keeps_files_and_nothing_else_changes_no_run(configure, finished, output, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    for name in ("chmod", "fchmod", "utime", "fsync", "link", "replace"):
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
+
+    crash_in(configure(output), 7)
+    train(configure(output, resume=True))
+
+    assert_same_run(output, finished)
+    assert {path.name for path in output.parent.iterdir()} == {"style", "style.safetensors", "style.state.safetensors"}
