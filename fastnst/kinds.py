@@ -57,7 +57,7 @@ def kind_of(path: Path, is_clip: Callable[[Path], bool] = lambda _: False) -> Ki
     suffix = path.suffix.lower()
     start = _first_bytes(path)
     format = looks_like_image(start)
-    if format is not None and not (_is_raw(path) and format == "TIFF"):
+    if format in MAGIC and not (_is_raw(path) and format == "TIFF"):
         return Kind.PICTURE
     if path.name.startswith("._"):  # what macOS keeps beside a file of that name on other systems' disks
         return Kind.OTHER
@@ -71,8 +71,8 @@ def kind_of(path: Path, is_clip: Callable[[Path], bool] = lambda _: False) -> Ki
 def is_foreign_picture(path: Path, start: bytes | None = None) -> bool:
     """Whether it is a picture of a format that fastnst does not read, or by its name should be."""
     start = _first_bytes(path) if start is None else start
-    if looks_like_image(start) is not None:
-        return _is_raw(path)
+    if (format := looks_like_image(start)) is not None:
+        return format not in MAGIC or _is_raw(path)
     suffix = path.suffix.lower()
     marked = any(start[at : at + len(mark)] == mark for at, mark in _FOREIGN)
     bitmap = start[:2] == b"BM" and start[6:10] == b"\0\0\0\0"

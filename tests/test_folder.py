@@ -123,11 +123,11 @@ def test_a_list_with_folders_is_followed_once_and_not_into_the_output(folder):
 
 
 def test_what_cannot_be_read_collides_with_nothing_and_is_told_when_it_is_its_turn(folder):
-    Path("in/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("in/b.psd").write_bytes(b"8BPS\0\1")
 
     outcomes = list(run(Stylizer(negative), plan(["in"], "out", OPTIONS), OPTIONS))
 
-    assert [outcome.job.source.name for outcome in outcomes if outcome.error] == ["b.heic"]
+    assert [outcome.job.source.name for outcome in outcomes if outcome.error] == ["b.psd"]
     assert Path("out/b.png").exists()
 
 
