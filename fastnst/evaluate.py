@@ -124,6 +124,7 @@ def open_loss(settings: LossSettings, style_image: Path, device: torch.device) -
         settings.style_layers,
         vgg=settings.vgg,
         pooling=settings.pooling,
+        files=[style_image],
     )
 
 

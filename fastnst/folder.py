@@ -142,10 +142,8 @@ def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions, c
     if len(inputs) == 1 and not is_many(inputs[0]):
         return [Job(Path(inputs[0]), _target(Path(inputs[0]).name, Path(inputs[0]), output, options))]
     jobs: dict[tuple[Path, Path], Job] = {}
-    # Of several, no link in one leads to all of them once more.
-    leave_out = [output, *(Path(name).parent for name in inputs if len(inputs) > 1)]
     for name in _each_folder_once(inputs):
-        listing = _listed(name, leave_out, alone=len(inputs) == 1)
+        listing = _listed(name, output, alone=len(inputs) == 1)
         for path in listing.files:
             kept = path.relative_to(name) if is_folder(name) else Path(path.name)
             if (job := _job(path, kept, output, options, clip_suffix)) is not None:
@@ -164,16 +162,16 @@ def _each_folder_once(inputs: Sequence[str]) -> list[str]:
     return [name for name in inputs if name not in twice]
 
 
-def _listed(name: str, leave_out: Sequence[Path], *, alone: bool) -> Listing:
+def _listed(name: str, output: Path, *, alone: bool) -> Listing:
     """The files that an input stands for; those an earlier run left in the output folder are none."""
     path = Path(name)
-    if not alone and os.path.lexists(path) and (_is_clutter(path) or _same(path, leave_out[0])):
+    if not alone and os.path.lexists(path) and (_is_clutter(path) or _same(path, output)):
         # What a shell makes of * has everything.
         log.info("%s is left out; name it alone to stylize it", printable(path))
         return Listing()
     if is_folder(name):
-        return files_below(path, leave_out)
-    return files_matching(name, leave_out) if is_many(name) else Listing([path])
+        return files_below(path, [output])
+    return files_matching(name, [output]) if is_many(name) else Listing([path])
 
 
 def _is_clutter(path: Path) -> bool:

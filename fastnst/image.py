@@ -139,7 +139,7 @@ def decode_picture(
         load(image, name, allow_truncated)
         decoded = clear_deep_color(image, BytesIO(data)) if deep else image
         picture = Picture(*to_srgb(upright(decoded), profile, name))
-    return picture if max_size is None else shrink(picture, max_size)
+    return picture if max_size is None else shrink(picture, max_size, name)
 
 
 def from_pil(image: Image.Image) -> Picture:
@@ -152,14 +152,14 @@ def from_pil(image: Image.Image) -> Picture:
     return picture
 
 
-def shrink(picture: Picture, max_size: int) -> Picture:
+def shrink(picture: Picture, max_size: int, name: str = "image") -> Picture:
     """Scale down, never up, so that the longer side has at most `max_size` pixels."""
     height, width = picture.size
     scale = max_size / max(height, width)
     if scale >= 1:
         return picture
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    _check_smallest(*size, f"image scaled down to {max_size} pixels", Limits())
+    _check_smallest(*size, f"{name} scaled down to {max_size} pixels", Limits())
     return resize(picture, *size)
 
 
@@ -168,15 +168,23 @@ def read_style(path: Path, size: int) -> Picture:
 
     Raises InputError if it is unusable.
     """
+    style = _read_style(path, size)
+    if style.alpha is not None and not style.alpha.any():
+        raise InputError(f"{printable(path)} is fully transparent, so there is no style to see; give it a background")
+    return scale_longer(style, size)
+
+
+def _read_style(path: Path, size: int) -> Picture:
+    """The picture in about its own size, or a very large one in that which is needed."""
     usual = Limits()
     if str(path) == "-":
-        return scale_longer(read_picture(path), size)
+        return read_picture(path)
     height, width = read_size(path, _LARGEST_STYLE)
     large = height * width > usual.pixels or max(height, width) > usual.side or path.stat().st_size > usual.size
     if not large:
-        return scale_longer(read_picture(path), size)
+        return read_picture(path)
     log.warning("%s has %dx%d pixels and is scaled down to %d", printable(path), width, height, size)
-    return scale_longer(read_picture(path, limits=_LARGEST_STYLE, max_size=size), size)
+    return read_picture(path, limits=_LARGEST_STYLE, max_size=size)
 
 
 def scale_longer(picture: Picture, size: int) -> Picture:

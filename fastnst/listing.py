@@ -33,13 +33,13 @@ class Listing:
 
 
 def files_below(folder: Path, leave_out: Iterable[Path] = ()) -> Listing:
-    """All files in a folder and below, each folder once, however many links lead there.
+    """All files in a folder and below, each folder once, however many links lead there; none lead up.
 
     `leave_out` names files and folders below it that are none of the owner's, such as the output of this very run.
     """
     listing = Listing()
     own = {identity for path in leave_out if (identity := _identity(path)) is not None}
-    seen = own - {_identity(folder)}
+    seen = (own | _above(folder)) - {_identity(folder)}
     folders, links = deque([folder]), deque[Path]()  # links wait, so that what they lead to is found under its own name
     while folders or links:
         current = folders.popleft() if folders else links.popleft()
@@ -102,7 +102,8 @@ def _match(folder: Path, parts: Sequence[str], leave_out: Collection[Path], list
             if not rest and path.is_symlink():
                 listing.unreadable[path] = _BROKEN
         elif os.path.isdir(path):  # noqa: PTH112
-            if rest and identity not in seen:
+            up = path.is_symlink() and not named and identity in {_identity(folder), *_above(folder)}
+            if rest and identity not in seen and not up:
                 seen.add(identity)
                 _match(path, rest, leave_out, listing)
         elif not rest and (named or identity not in seen):
@@ -142,6 +143,11 @@ def _is_own(folder: Path, name: str, beside: Collection[str]) -> bool:
         return True
     stem, dot, _ = name.rpartition(".")
     return bool(dot) and stem in beside and (folder / stem / "sweep.json").is_file()
+
+
+def _above(folder: Path) -> set[tuple[int, int] | None]:
+    """The folders that a folder is in."""
+    return {_identity(parent) for parent in Path(os.path.realpath(folder)).parents}
 
 
 def _folder_problem(error: OSError) -> str:

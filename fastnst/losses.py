@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 import torch
@@ -13,7 +14,8 @@ from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS, TVForm
 from fastnst.config import DEFAULT_WEIGHTS as DEFAULT_WEIGHTS
 from fastnst.config import LossForm as LossForm
 from fastnst.config import LossWeights as LossWeights
-from fastnst.errors import UsageError
+from fastnst.errors import InputError, UsageError
+from fastnst.files import printable
 from fastnst.image import Picture, to_array
 from fastnst.values import check_choice
 from fastnst.vgg import Pooling, VGGFeatures
@@ -298,12 +300,27 @@ def open_loss(
     pooling: Pooling = "max",
     blend: Sequence[float] | None = None,
     tv_form: TVForm = "squared",
+    files: Sequence[Path] = (),
 ) -> PerceptualLoss:
     """The loss of one style image or several, on a device; `vgg` may be a network that is there already.
 
-    Raises UsageError for unknown layers or invalid weights, ModelError for unusable weights of the network.
+    `files` are those of the style images, to be named in errors. Raises UsageError for unknown layers or invalid
+    weights, ModelError for unusable weights of the network, InputError for a style image that is too small.
     """
     layers = [*content_layers, *style_layers]
     features = vgg if isinstance(vgg, VGGFeatures) else open_features(layers, device, vgg, pooling)
+    for file, style in zip(files, styles, strict=bool(files)):
+        _check_style(file, style, features, style_layers)
     pixels = [torch.from_numpy(to_array(style.rgb)).to(device) for style in styles]  # (1, 3, H, W) 0..1 each
     return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form).to(device)
+
+
+def _check_style(file: Path, style: Picture, features: VGGFeatures, layers: Layers) -> None:
+    """InputError if a style image, scaled as it is, has no features at the deepest layer."""
+    deepest = max(layers, key=features.smallest, default=None)
+    if deepest is not None and min(style.size) < (smallest := features.smallest(deepest)):
+        height, width = style.size
+        raise InputError(
+            f"{printable(file)} is {width}x{height} pixels as it is scaled but {deepest} needs at least "
+            f"{smallest}x{smallest}; give a larger --style-size, or a style image that is less narrow"
+        )

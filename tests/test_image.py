@@ -22,6 +22,7 @@ from fastnst.image import (
     output_format,
     read_picture,
     read_size,
+    read_style,
     shrink,
     to_array,
     to_pixels,
@@ -521,3 +522,23 @@ def test_write_picture_goes_by_the_suffix(tmp_path):
 def test_output_of_another_suffix_is_a_usage_error_that_lists_them(name):
     with pytest.raises(UsageError, match=r"must end in \.jpg, \.jpeg, \.png, \.webp"):
         output_format(name)
+
+
+def test_a_style_of_which_nothing_can_be_seen_is_refused_and_one_with_a_dot_is_not(tmp_path):
+    path = tmp_path / "clear.png"
+    image = Image.new("RGBA", (40, 30), (255, 0, 0, 0))
+    image.save(path)
+
+    with pytest.raises(InputError, match=r"clear\.png is fully transparent"):
+        read_style(path, 64)
+    image.putpixel((20, 15), (255, 0, 0, 255))
+    image.save(path)
+    assert read_style(path, 64).size == (48, 64)
+
+
+def test_a_picture_that_becomes_too_small_is_named(tmp_path):
+    path = tmp_path / "narrow.png"
+    Image.new("RGB", (400, 20)).save(path)
+
+    with pytest.raises(InputError, match=r"narrow\.png scaled down to 64 pixels is 64x3 pixels"):
+        read_picture(path, max_size=64)

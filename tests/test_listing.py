@@ -102,6 +102,21 @@ def test_links_to_folders_are_followed_once_and_never_in_circles():
     assert matching("in/*/x") == ["in/b/x"]
 
 
+def test_a_folder_may_be_a_link_or_above_the_current_one_and_links_up_are_circles(monkeypatch):
+    write("data/in/a", "data/in/deep/b", "data/c")
+    Path("data/in/up").symlink_to(Path("data").absolute())
+    Path("in").symlink_to("data/in")
+    Path("data/in/deep/self").symlink_to(".")
+
+    assert below("in") == ["in/a", "in/deep/b"]
+    assert matching("in/*") == ["in/a"]
+    assert matching("in/*/*") == ["in/deep/b"]
+    assert below("in/up") == ["in/up/c", "in/up/in/a", "in/up/in/deep/b"]
+    monkeypatch.chdir("data/in/deep")
+    assert below("..") == ["../a", "../deep/b"]
+    assert below(".") == ["b"]
+
+
 def test_links_to_files_are_files_and_those_to_nothing_are_told():
     write("in/a")
     Path("in/b").symlink_to("a")

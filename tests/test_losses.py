@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fastnst.errors import UsageError
+from fastnst.errors import InputError, UsageError
 from fastnst.image import Picture, to_array
 from fastnst.losses import (
     DEFAULT_WEIGHTS,
@@ -401,3 +402,11 @@ def test_the_factory_gives_the_loss_of_its_parts():
     again = open_loss(styles, EVEN, torch.device("cpu"), "paper", CONTENT, STYLE, vgg=opened.features, **options)
     assert again.features is opened.features
     assert list(again(stylized, content)) == list(opened(stylized, content))
+
+
+@pytest.mark.parametrize("layers", [("relu1_2", "relu4_3"), {"relu4_3": 2.0}])
+def test_a_style_that_is_too_narrow_for_a_layer_is_named_with_the_size_that_matters(layers):
+    style = Picture(np.zeros((5, 96, 3), np.uint8))
+
+    with pytest.raises(InputError, match=r"narrow\.png is 96x5 pixels .* relu4_3 needs at least 8x8; .*--style-size"):
+        open_loss([style], LossWeights(1, 1, 0), torch.device("cpu"), style_layers=layers, files=[Path("narrow.png")])

@@ -9,12 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownCommandError
 
 from fastnst.cli import explore, measure, models, stylize, train  # noqa: F401 (their commands)
 from fastnst.cli.app import app
+from fastnst.cli.unknown import asks_for_help, explain
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
 from fastnst.files import printable
 
@@ -38,6 +40,7 @@ RENAMED = {"--steadiness": "--temporal-weight", "--painting": "--style-image"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     tokens = _spell_hyphens([_current_name(word) for word in (sys.argv[1:] if argv is None else argv)])
+    _print_anything()
     verbose = "-v" in tokens or "--verbose" in tokens
     if os.environ.get("NO_COLOR"):
         from rich.console import Console
@@ -46,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not tokens:
             raise UsageError("no command given; see fastnst --help")
+        if asks_for_help(tokens):
+            tokens = [*(word for word in tokens if word.lower() != "help"), "--help"]
         return int(app(tokens, exit_on_error=False, print_error=False) or 0)
+    except UnknownCommandError as error:
+        return _fail(UsageError(explain(error, tokens)), verbose)
     except CycloptsError as error:
         return _fail(UsageError(printable(" ".join(str(error).split()).rstrip(".")) + "; see --help"), verbose)
     except FastnstError as error:
@@ -80,6 +87,13 @@ def run() -> NoReturn:
     except OSError as error:
         status = _stdout_failed(error)
     sys.exit(status)
+
+
+def _print_anything() -> None:
+    """What a console has no characters for is printed as \\u2713, which is better than no result."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _current_name(word: str) -> str:

@@ -80,7 +80,7 @@ def optimize(config: OptimizeConfig, on_step: OnStep | None = None) -> Path:
         raise UsageError("a folder of pairs is painted one by one; see pairs")
     check_outputs(config.output, config)
     original = read_picture(config.content)
-    content = shrink(original, config.size)
+    content = shrink(original, config.size, printable(config.content))
     mask = None
     if config.mask is not None:
         mask = read_mask(config, content.size)
@@ -288,6 +288,7 @@ def descend(config: OptimizeConfig, content: Picture) -> Iterator[Step]:
             vgg=features,
             blend=config.blend or None,
             tv_form=config.tv_form,
+            files=config.style,
         )
         pixels = _start(config, small, styles[0]) if pixels is None else _resized(pixels, small.size)
         state[:] = [moments.resized(*small.size) for moments in state]

@@ -44,7 +44,7 @@ def reconstruct(config: ReconstructConfig, on_step: OnStep | None = None) -> Pat
     as `follow` does.
     """
     check_outputs(config.output, config)
-    picture = shrink(read_picture(config.image), config.size)
+    picture = shrink(read_picture(config.image), config.size, printable(config.image))
     if not (config.layer or config.style_layers):
         return _sheet(config, picture, on_step)
     steps = _descend(config, picture, layer_weights(config.layer), layer_weights(config.style_layers))

@@ -34,7 +34,7 @@ def tradeoff(config: TradeoffConfig, on_step: OnStep | None = None) -> Path:
     """
     output_format(config.output)
     check_output(config.output, overwrite=config.overwrite)
-    content = shrink(read_picture(config.content or Path()), config.size)
+    content = shrink(read_picture(config.content or Path()), config.size, printable(config.content))
     if config.networks:
         write_picture(arrange([("content", content), *_by_networks(config, content)]), config.output)
         return config.output

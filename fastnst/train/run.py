@@ -167,13 +167,12 @@ class TrainingRun:
         weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
         layers = config.content_layers, config.style_layers
         features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling)
+        opened = partial(open_loss, vgg=features, files=[config.style])
         style = read_style(config.style, config.style_size)
         self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
         while True:
             try:
-                return self.memory.within(
-                    partial(open_loss, [style], weights, self.device, config.loss, *layers, vgg=features)
-                )
+                return self.memory.within(partial(opened, [style], weights, self.device, config.loss, *layers))
             except OutOfMemory:
                 before, size = max(style.size), max(style.size) * 3 // 4
             if size < 32:
