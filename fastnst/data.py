@@ -179,4 +179,4 @@ def _scan(folder: Path, leave_out: Sequence[Path]) -> tuple[list[Path], dict[Pat
             unusable[path] = str(error)
         else:
             usable.append(path)
-    return usable, unusable
+    return usable, dict(sorted(unusable.items()))

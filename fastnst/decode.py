@@ -92,7 +92,8 @@ def load(image: ImageFile.ImageFile, name: str, allow_truncated: bool | None) ->
             image.load()
         except (Exception, MemoryError) as error:
             packed = getattr(image, "use_load_libtiff", False)  # libtiff gives nothing of it
-            if allow_truncated is None or image.format not in _LENIENT or packed:
+            closed = isinstance(error, AssertionError) or "closed" in str(error)  # nothing is known of the file
+            if allow_truncated is None or image.format not in _LENIENT or packed or closed:
                 raise
             raise InputError(
                 f"{name} is cut off or damaged ({_reason(error)}); save it again, "
