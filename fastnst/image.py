@@ -19,14 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.decode import decoding, draft, load, not_read, open_image, quiet, to_srgb
+from fastnst.decode.formats import HEAD, MAGIC, looks_like_image
+from fastnst.decode.modes import with_range
+from fastnst.decode.orientation import upright, upright_in_memory
+from fastnst.decode.pillow import decoding, draft, load, not_read, open_image, quiet, to_srgb
+from fastnst.decode.png import clear_deep_color, deep_color_is_transparent
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
-from fastnst.formats import HEAD, MAGIC
-from fastnst.formats import looks_like_image as looks_like_image
-from fastnst.modes import with_range
-from fastnst.orientation import upright, upright_in_memory
-from fastnst.png import clear_deep_color, deep_color_is_transparent
 
 log = logging.getLogger(__name__)
 

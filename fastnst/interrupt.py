@@ -49,7 +49,7 @@ def only_run(path: Path, what: str) -> Iterator[None]:
     try:
         _make_lock_file(path)
         lock.acquire()
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the second is filelock's, for a system without locks
         # What a drive without locks says may be what it would say of a lock that is held.
         if path.exists() and not _has_locks(path.parent):
             log.info("no lock can be held in %s: nothing keeps two runs apart", printable(path.parent))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
+from fastnst.decode.formats import MAGIC, looks_like_image
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
 from fastnst.files import printable
-from fastnst.formats import MAGIC, looks_like_image
 from fastnst.image import SUFFIXES, Limits, open_regular, read_size
 
 _RAW_SUFFIXES = {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fastnst.decode import decoding, load
+from fastnst.decode.pillow import decoding, load
 from fastnst.errors import InputError, UsageError, first_line
 from fastnst.files import printable, refuse_address
 from fastnst.image import SMALLEST, Limits, Picture, decode_picture, from_pil, read_picture

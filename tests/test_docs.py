@@ -6,6 +6,7 @@ Bash and Python blocks are run; console blocks are only shown. The page on fine-
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from helpers.material import PAINTINGS, PHOTOS, ROOT, Run
 from PIL import Image
 
 from fastnst.checkpoint import CheckpointMeta
+from fastnst.cli import main
 from fastnst.cli.app import app
 from fastnst.errors import FastnstError
 from fastnst.logs import StepReport
@@ -97,6 +99,19 @@ def run_commands(lines: Iterable[str], fastnst: Run) -> Iterator[str]:
 
 
 @pytest.fixture
+def typed(fastnst: Run, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Like fastnst, but in this process, where torch is there already, unless something is piped in."""
+
+    def run(*words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        if stdin:
+            return fastnst(*words, stdin=stdin)
+        status = main(words)
+        return subprocess.CompletedProcess(words, status, *(text.encode() for text in capfd.readouterr()))
+
+    return run
+
+
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with the photos, the painting, the mask and the clips that the pages take for granted."""
     shutil.copy(PAINTINGS / "village-street.jpg", tmp_path / "my-painting.jpg")
@@ -137,8 +152,8 @@ def test_readme_works_in_order(folder: Path, fastnst: Run) -> None:
     assert missing(folder, "painting.jpg wave.png sheet.jpg great-wave.png deployed.jpg painted.png") == []
 
 
-def test_painting_works_in_order(folder: Path, fastnst: Run) -> None:
-    ran = run_page(DOCS / "painting.md", fastnst)
+def test_painting_works_in_order(folder: Path, typed: Run) -> None:
+    ran = run_page(DOCS / "painting.md", typed)
 
     assert len(ran) >= 16
     files = "half.jpg bold.jpg two.jpg between.jpg print.png painted.mp4 steady.mp4 painted.gif paintings/owl.webp"
@@ -146,15 +161,15 @@ def test_painting_works_in_order(folder: Path, fastnst: Run) -> None:
     assert len(list((folder / "paintings").glob("*.jpg"))) == 3
 
 
-def test_training_works_in_order(folder: Path, fastnst: Run) -> None:
-    ran = run_page(DOCS / "training.md", fastnst)
+def test_training_works_in_order(folder: Path, typed: Run) -> None:
+    ran = run_page(DOCS / "training.md", typed)
 
     assert len(ran) >= 9
     files = "mine.jpg my-style/report.html my-style/metrics.jsonl quick.safetensors steady.safetensors weights.jpg"
     assert missing(folder, files) == []
 
 
-def test_optimization_works_in_order(folder: Path, fastnst: Run) -> None:
+def test_optimization_works_in_order(folder: Path, typed: Run) -> None:
     (folder / "pairs").mkdir()
     for target, source in {
         "photo.jpg": PHOTOS / "castle.jpg",
@@ -167,23 +182,23 @@ def test_optimization_works_in_order(folder: Path, fastnst: Run) -> None:
         shutil.copy(source, folder / target)
     make_mask(folder)
 
-    ran = run_page(DOCS / "optimization.md", fastnst)
+    ran = run_page(DOCS / "optimization.md", typed)
 
     assert len(ran) >= 15
     files = "gatys.png painted/cat--poppies.png silhouette.jpg depths.jpg zoom.gif octaves/octave-2.png"
     assert missing(folder, files) == []
 
 
-def test_python_works_in_order(folder: Path, fastnst: Run) -> None:
-    run_page(DOCS / "python.md", fastnst)
+def test_python_works_in_order(folder: Path, typed: Run) -> None:
+    run_page(DOCS / "python.md", typed)
 
     assert missing(folder, "great-wave.png my-style.safetensors my-style.onnx") == []
 
 
-def test_reference_works_in_order(folder: Path, fastnst: Run) -> None:
+def test_reference_works_in_order(folder: Path, typed: Run) -> None:
     shutil.copy(ROOT / "checkpoints" / "great-wave-tiny.safetensors", folder / "my-style.safetensors")
 
-    assert len(run_page(DOCS / "reference.md", fastnst)) == 2
+    assert len(run_page(DOCS / "reference.md", typed)) == 2
 
 
 def headings(page: Path) -> set[str]:

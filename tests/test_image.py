@@ -11,6 +11,7 @@ from helpers.photos import noise
 from helpers.picture_files import chunk, encoded
 from PIL import Image, ImageCms, PngImagePlugin
 
+from fastnst.decode.formats import looks_like_image
 from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
 from fastnst.image import (
     Limits,
@@ -18,7 +19,6 @@ from fastnst.image import (
     decode_picture,
     encode_picture,
     from_pil,
-    looks_like_image,
     output_format,
     read_picture,
     read_size,
@@ -210,7 +210,7 @@ def test_jpeg_with_a_flipped_scan_byte_is_decoded():
 
 @pytest.mark.parametrize("size", [(7142, 7142), (20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, 50_000_000)])
 def test_too_large_a_picture_is_refused_before_memory_is_taken(size):
-    command = [sys.executable, PROGRAMS / "refuse_large.py"]
+    command = [sys.executable, PROGRAMS / "decode_in_memory.py"]
 
     done = subprocess.run(command, input=png_header(*size), capture_output=True, check=False)
 

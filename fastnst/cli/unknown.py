@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cyclopts import UnknownCommandError
 
-from fastnst.files import is_folder, printable
+from fastnst.errors import UsageError
+from fastnst.files import is_folder, printable, refuse_address
 
 _VALUED = ("-o", "--output", "-s", "--style")  # flags that a name follows
 
@@ -36,8 +37,10 @@ def explain(error: UnknownCommandError, words: Sequence[str]) -> str:
 def _advice(candidates: Sequence[str], words: Sequence[str]) -> str | None:
     """What to type for the first picture, clip, folder or style of these words; None if there is none."""
     for before, word in zip(["", *candidates], candidates, strict=False):
-        if "://" in word:
-            return f"{printable(word)} is an address, and none are fetched; save it to a file and stylize that"
+        try:
+            refuse_address(word)
+        except UsageError as error:
+            return str(error)
         if before in _VALUED or (meant := _meant(word)) is None:
             continue
         what, command = meant

@@ -3,7 +3,7 @@
 from os import SEEK_END
 from typing import BinaryIO
 
-from fastnst.formats import looks_like_image
+from fastnst.decode.formats import looks_like_image
 
 HEAD = 2048  # bytes that is_video wants to see; fewer hide MPEG-TS, which has no mark but a beat
 CLIPS = "MP4, QuickTime, Matroska, WebM, AVI, MPEG-TS, MPEG-PS, FLV, WMV, Ogg, MXF"

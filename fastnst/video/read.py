@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnst.decode import decoding
+from fastnst.decode.formats import looks_like_image
+from fastnst.decode.pillow import decoding
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
 from fastnst.files import printable
 from fastnst.image import (
@@ -21,7 +22,6 @@ from fastnst.image import (
     Picture,
     Pixels,
     check_size,
-    looks_like_image,
     open_animation,
     open_regular,
     read_frame,
@@ -55,7 +55,6 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-
         self.name = printable(path)
         self.problem: str | None = None
         self.start, self.end = start, end
@@ -78,9 +77,9 @@ class VideoReader:
             if start and self.clock.stamps != "none":
                 self.goal, sounds = first_sound(looked, pictures, start + origin)
             self.format = ClipFormat(rate=rate, time_base=self.times.time_base, sounds=sounds)
-            late = max(origin, Fraction(0)) if container in LENGTH_IS_END else Fraction(0)
+            self.late = max(origin, Fraction(0)) if container in LENGTH_IS_END else Fraction(0)
             self.said = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
-            self.length = self.said if self.said is None or self.said <= late else self.said - late
+            self.length = self.said if self.said is None or self.said <= self.late else self.said - self.late
             if self.said is not None and start >= self.said:
                 raise InputError(f"{self.name} is {float(self.length or 0):.2f} s long; --start must be less")
             self.closing = stack.pop_all()
@@ -215,9 +214,8 @@ class VideoReader:
 
     def _check_length(self, within_packet: bool) -> None:
         """Whether all is there that the file says it has."""
-        late = max(self.times.origin, Fraction(0)) if self.kind in LENGTH_IS_END else Fraction(0)
         said = Fraction(0) if self.said is None or self.kind in WITHOUT_LENGTH else self.said
-        missing = float(said - self.seen - late)
+        missing = float(said - self.seen - self.late)
         if self.end is not None and self.end <= self.seen:
             return
         if missing > _TOLERANCE:

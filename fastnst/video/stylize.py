@@ -12,10 +12,11 @@ from pathlib import Path
 
 from fastnst.ahead import each_ahead, read_ahead
 from fastnst.config import ClipOptions, StylizeOptions
+from fastnst.decode.formats import looks_like_image
 from fastnst.errors import Interrupted, UsageError
 from fastnst.files import atomic_write, check_output, is_folder, printable
 from fastnst.folder import Job, is_many
-from fastnst.image import looks_like_image, open_regular, resize
+from fastnst.image import open_regular, resize
 from fastnst.stylize import Hooks, Stylizer
 from fastnst.video.containers import HEAD, is_video
 from fastnst.video.cuts import CutDetector, SmoothedStatistics

@@ -54,7 +54,7 @@ def test_a_name_without_a_command_gets_the_one_it_needs(words, command, said):
         (["frobnicate"], "give one of benchmark, dream, evaluate, export, finetune, import, info, optimize"),
         (["help", "frobnicate"], "frobnicate is no command of fastnst; give one of"),
         (["--frobnicate", "x"], "--frobnicate comes before any command; begin with one of benchmark"),
-        (["https://example.org/a.jpg"], "https://example.org/a.jpg is an address, and none are fetched"),
+        (["https://example.org/a.jpg"], "https://example.org/a.jpg is an address, and addresses are not fetched"),
     ],
 )
 def test_an_unknown_command_gets_the_closest_or_all(words, hint, said):

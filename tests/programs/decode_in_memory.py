@@ -1,9 +1,15 @@
-"""Decode what stdin holds; prints its size, and fails if that took more than 64 MiB."""
+"""Decode what stdin is, or begins to be; prints the size of the picture or the error, and ends with the MiB it took.
+
+PNG's decoder is imported before.
+"""
 
 import os
 import resource
 import sys
 
+from PIL import PngImagePlugin  # noqa: F401
+
+from fastnst.errors import InputError
 from fastnst.image import decode_picture
 
 
@@ -17,6 +23,8 @@ data = sys.stdin.buffer.read()
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 before = peak()
-height, width = decode_picture(data).size
-print(f"{height}x{width}", flush=True)
-sys.exit(int((peak() - before) // 1024 > 64))
+try:
+    print("{1}x{0}".format(*decode_picture(data, "a.png").size))
+except InputError as error:
+    print(error)
+sys.exit(min(255, (peak() - before) // 1024))

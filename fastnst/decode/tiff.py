@@ -7,9 +7,9 @@ from PIL import Image
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 
+from fastnst.decode.formats import Foreign
+from fastnst.decode.orientation import meant
 from fastnst.errors import first_line
-from fastnst.formats import Foreign
-from fastnst.orientation import meant
 
 _UNUSED = (Base.XResolution, Base.YResolution, Base.ResolutionUnit, Base.Orientation)
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType

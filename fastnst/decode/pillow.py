@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from fastnst import profiles
+from fastnst.decode import profiles
+from fastnst.decode.formats import MAGIC, Foreign
+from fastnst.decode.modes import white_of
+from fastnst.decode.png import open_png
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, first_line
-from fastnst.formats import MAGIC, Foreign
-from fastnst.png import open_png
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ def open_image(file: Any, format: str) -> ImageFile.ImageFile:
         if format in ("WEBP", "GIF", "BMP"):
             return Image.open(file, formats=(format,))
         if format == "TIFF":
-            from fastnst.tiff import Tiff
+            from fastnst.decode.tiff import Tiff
 
             return Tiff(file)
-        from fastnst.decoders import Jpeg, open_in_container
+        from fastnst.decode.decoders import Jpeg, open_in_container
 
         return Jpeg(file) if format == "JPEG" else open_in_container(file, format)
 
@@ -143,12 +144,12 @@ def _without_transparency(image: Image.Image) -> tuple[Image.Image, _Pixels | No
 def _sixteen_bits(image: Image.Image) -> npt.NDArray[np.uint16]:
     """Whole numbers of 16 or more bits, and floats, as 0..65535.
 
-    What does not say how white is, is taken to be the least of 1 (floats), 65535 and 32 bits that nothing exceeds.
+    Beyond the usual whites that is all of 32 bits, or of floats the largest: a file need not be refused for that.
     """
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         return values.astype(np.uint16)
     values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    whites = [1, 255, 65_535] if image.mode == "F" else [65_535, 2**31 - 1]
-    white = next((white for white in whites if values.max() <= white), values.max())
+    most = float(values.max())
+    white = white_of(most, image.mode) or (most if image.mode == "F" else 2**31 - 1)
     return np.rint(np.clip(values / white, 0, 1) * 65_535).astype(np.uint16)

@@ -9,8 +9,8 @@ from helpers.picture_files import chunk, directory, encoded, with_exif
 from PIL import Image, ImageOps
 
 from fastnst.data import Photographs
+from fastnst.decode.orientation import exif_orientation
 from fastnst.image import decode_picture, from_pil, read_style
-from fastnst.orientation import exif_orientation
 
 # TIFF's types, two that do not exist, and the bytes of a value.
 SIZES = {

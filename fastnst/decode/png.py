@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
-from fastnst import profiles
+from fastnst.decode import profiles
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _HIDDEN = (*_TEXTS, b"iCCP")

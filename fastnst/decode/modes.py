@@ -25,16 +25,21 @@ def with_range(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
+def white_of(most: float, mode: str) -> int | None:
+    """The least usual white of "F" or "I" for a largest value; None if that is beyond all of them."""
+    return next((white for white in _WHITE if most <= white * (1 + _BEYOND) and (mode == "F" or white > 1)), None)
+
+
 def _gray(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{name} has values that are NaN or infinite; replace them first")
     least, most = values.min(initial=0), values.max(initial=0)
-    whites = [white for white in _WHITE if most <= white * (1 + _BEYOND) and (image.mode == "F" or white > 1)]
-    if not whites or least < -_BEYOND * whites[0]:
+    white = white_of(most, image.mode)
+    if white is None or least < -_BEYOND * white:
         possible = "0..255 or 0..65535" if image.mode == "I" else "0..1, 0..255 or 0..65535"
         raise InputError(
             f"{name} has values from {least:g} to {most:g} but pictures of mode {image.mode} are {possible}; "
             "scale them first"
         )
-    return Image.fromarray(np.rint(np.clip(values / whites[0], 0, 1) * 255).astype(np.uint8))
+    return Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))

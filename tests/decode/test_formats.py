@@ -3,8 +3,8 @@ from helpers.material import DATA
 from helpers.photos import noise
 from helpers.picture_files import chunk, encoded
 
+from fastnst.decode.formats import HEAD, MAGIC, looks_like_image
 from fastnst.errors import UnsupportedFormatError
-from fastnst.formats import HEAD, MAGIC, looks_like_image
 from fastnst.image import decode_picture
 
 FOREIGN = {
