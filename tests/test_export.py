@@ -17,7 +17,9 @@ from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.export import SIZES, ExportReport, export, largest_difference
 from fastnst.image import SAMPLE
 from fastnst.info import describe
+from fastnst.nets.onnx_graph import BLOCKS
 from fastnst.nets.onnx_proto import read_tensors
+from fastnst.nets.spec import layers
 
 # Five sizes, one with a batch.
 EXACT = [(1, 64, 64), (1, 65, 97), (3, 33, 128), (2, 16, 17), (1, 201, 160)]
@@ -125,8 +127,13 @@ def test_float16_takes_and_returns_float32_and_keeps_no_wider_weights(checkpoint
     assert {value.type for value in (*session.get_inputs(), *session.get_outputs())} == {"tensor(float)"}
     net, _ = load_checkpoint(checkpoint)
     stored = read_tensors(path.read_bytes())
-    for name, values in net.state_dict().items():
-        np.testing.assert_array_equal(stored[name], values.half().numpy(), strict=True)
+    for layer in layers(net.config):
+        kernel = layer.subpixel_kernel(net.state_dict()[layer.weight].numpy()) if layer.upsample else None
+        if kernel is not None:
+            np.testing.assert_array_equal(stored[layer.weight + BLOCKS], kernel.astype(np.float16), strict=True)
+    assert {tensor.dtype for tensor in stored.values() if tensor.size >= 8 and tensor.dtype.kind == "f"} == {
+        np.dtype(np.float16)
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

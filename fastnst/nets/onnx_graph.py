@@ -1,9 +1,10 @@
 """A style network as an ONNX graph, written without torch or onnx; `torch_net.py` says what each step is for."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnst.errors import UsageError
 from fastnst.nets.onnx_proto import read_tensors
@@ -12,6 +13,9 @@ from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, 
 
 FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
+
+# Behind the name of a weight: its kernel for blocks of 2x2 pixels, and the same for an input that is blocks too.
+BLOCKS, PHASES = ".blocks", ".phases"
 
 LastLayer = Literal["phases", "blocks", "pixels"]  # how it is computed
 
@@ -33,8 +37,9 @@ def build(
     first and after the last one, and both ends, do not. ONNX Runtime keeps the statistics of a norm in float32 on GPUs,
     too, and casts where a processor cannot compute in float16.
 
-    `weights` are float32 under the names of a checkpoint; so are the file's constants that `read_weights` reads back.
-    `last` is how the last layer is computed, by default the fastest way that the network allows.
+    `weights` are float32 under the names of a checkpoint. Kernels are constants as they are applied, which is what
+    tools that quantize or compile a file look for; `read_weights` gives the learned ones back. `last` is how the last
+    layer is computed, by default the fastest way that the network allows.
 
     Raises UsageError for weights that are missing or of another shape, and for a last layer that is impossible.
     """
@@ -57,48 +62,36 @@ def build(
     return net.graph.to_bytes(metadata)
 
 
-def build_layer(layer: Layer, weights: Weights, *, affine: bool, relu: bool) -> bytes:
-    """One layer's convolution alone, as an ONNX file: `rows` (1, i, h, w) with borders in place -> `made`.
-
-    With `affine`, rows are first multiplied by `scale` and moved by `shift`, both (1, i, 1, 1). See rows.Convolve.
-    """
-    graph = OnnxGraph()
-    x = graph.input("rows", np.float32, (1, layer.inputs, "H", "W"))
-    if affine:
-        scale, shift = (graph.input(name, np.float32, (1, layer.inputs, 1, 1)) for name in ("scale", "shift"))
-        x = graph.add("Add", graph.add("Mul", x, scale), shift)
-    if relu:
-        x = graph.add("Relu", x)
-    folded, stride, pads = layer.subpixel_kernel(weights[layer.weight]), layer.stride, [0] * 4
-    blocks = layer.outputs == 3 and layer.upsample is None and stride == 1
-    if blocks:  # as in NetworkGraph; a row and a column more, so that an odd number of them has its last block
-        folded, stride, pads = fold(folded, shifts(layer.learned)), 2, [0, 0, 1, 1]
-    bias = ""
-    if layer.bias:
-        bias = graph.constant(np.repeat(weights[layer.bias], len(folded) // layer.outputs))
-    name = "blocks" if layer.upsample or blocks else "made"
-    made = graph.add(
-        "Conv", *filter(None, (x, graph.constant(folded), bias)), name=name, strides=[stride] * 2, pads=pads
-    )
-    if layer.upsample or blocks:
-        made = graph.add("DepthToSpace", made, name="pixels" if blocks else "made", blocksize=2, mode="CRD")
-    if blocks:
-        size = graph.add("Sub", graph.add("Shape", x, start=2), graph.constant(np.array([layer.learned - 1] * 2)))
-        zeros, axes = graph.constant(np.array([0, 0])), graph.constant(np.array([2, 3]))
-        made = graph.add("Slice", made, zeros, size, axes, name="made")
-    graph.output(made, np.float32, (1, layer.outputs, "h", "w"))
-    return graph.to_bytes()
-
-
-def read_weights(config: NetConfig, data: bytes) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def read_weights(config: NetConfig, data: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """The learned weights, float32 under the names of a checkpoint, of a file that `build` made.
 
     Raises ModelError if the file is damaged, UsageError if it holds another network.
     """
     held = read_tensors(data)
+    for layer in layers(config):
+        held |= _learned(layer, held)
     weights = {name: held[name].astype(np.float32) for name in weight_shapes(config) if name in held}
     check_weights(config, weights)
     return weights
+
+
+def _learned(layer: Layer, held: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The learned weights of a layer whose kernel is among a file's constants as that of blocks."""
+    learned = {}
+    side = layer.applied if layer.upsample else layer.learned + 1
+    phases = held.get(layer.weight + PHASES, np.empty(0))
+    if phases.shape == (12, 4 * layer.inputs, side // 2, side // 2):
+        split = phases.reshape(12, layer.inputs, 2, 2, side // 2, side // 2)
+        blocks = split.transpose(0, 1, 4, 2, 5, 3).reshape(12, layer.inputs, side, side)
+    else:
+        blocks = held.get(layer.weight + BLOCKS, np.empty(0))
+    if blocks.shape == (4 * layer.outputs, layer.inputs, side, side):
+        pixel = blocks[::4, :, : layer.learned, : layer.learned]
+        learned[layer.weight] = layer.learned_kernel(blocks) if layer.upsample else pixel
+    bias = held.get(f"{layer.bias}{BLOCKS}", np.empty(0))
+    if bias.shape == (4 * layer.outputs,):
+        learned[layer.bias or ""] = bias[::4]
+    return learned
 
 
 def weight_shapes(config: NetConfig) -> dict[str, tuple[int, ...]]:
@@ -221,23 +214,21 @@ class NetworkGraph:
         pads = self.constant(np.array([0, 0, above, before, 0, 0, below, behind]))
         return self.add("Pad", x, pads, name=f"{layer.name}.border", mode=MODES[layer.border])
 
-    def kernel(self, layer: Layer, *, blocks: bool = False) -> str:
-        """The kernel of a layer as it is applied; folding is left to whoever loads the file, which keeps it small.
+    def kernel(self, layer: Layer) -> str:
+        """The kernel of a layer as it is applied."""
+        if layer.upsample is None:
+            return self.learned(layer.weight)
+        return self.tensor(layer.subpixel_kernel(self.weights[layer.weight]), layer.weight + BLOCKS)
 
-        With `blocks`, that of a layer that does not upsample which computes 2x2 pixels at once: (4o, i, k + 1, k + 1).
-        """
-        weight = self.learned(layer.weight)
-        if layer.upsample is None and not blocks:
-            return weight
-        size = layer.learned + 1 if blocks else layer.applied
-        matrix = self.constant(shifts(layer.learned) if blocks else layer.matrix)
-        weight = self.add("Cast", weight, to=FLOAT32) if self.half else weight
-        folded = self.add(
-            "Einsum", matrix, weight, matrix, name=f"{layer.name}.blocks", equation="yab,oibc,xdc->oyxiad"
-        )
-        folded = self.add("Cast", folded, to=FLOAT16) if self.half else folded
-        shape = self.constant(np.array([4 * layer.outputs, layer.inputs, size, size]))
-        return self.add("Reshape", folded, shape, name=f"{layer.name}.folded")
+    def block_kernel(self, layer: Layer) -> npt.NDArray[np.float32]:
+        """That of a layer that does not upsample which computes 2x2 pixels at once: (4o, i, k + 1, k + 1)."""
+        return fold(self.weights[layer.weight], shifts(layer.learned))
+
+    def bias(self, layer: Layer, *, blocks: bool) -> str:
+        """The bias of a layer, with `blocks` for each of the 2x2 pixels: (o) or (4o)."""
+        if not blocks:
+            return self.learned(layer.bias or "")
+        return self.tensor(np.repeat(self.weights[layer.bias or ""], 4), f"{layer.bias}{BLOCKS}")
 
     def convolve(
         self, layer: Layer, x: str, weight: str, bias: str = "", *, crop: bool = True, pixels: bool = True
@@ -268,17 +259,12 @@ class NetworkGraph:
         return x if pixels else self.add("Reshape", x, shape)
 
     def learned(self, name: str) -> str:
-        """A learned weight as a constant; half as large, and cast when the file is loaded, where float16 holds it.
+        """A learned weight as a constant of its name."""
+        return self.tensor(self.weights[name], name)
 
-        Float16 for layers that compute in it.
-        """
-        values = self.weights[name]
-        short = values.astype(np.float16)
-        if self.half:
-            return self.constant(short, name)
-        if values.size < 256 or not np.array_equal(short, values):
-            return self.constant(values, name)
-        return self.add("Cast", self.constant(short, name), name=f"{name}.float32", to=FLOAT32)
+    def tensor(self, values: npt.NDArray[np.float32], name: str | None = None) -> str:
+        """A constant in the type that layers compute in."""
+        return self.constant(values.astype(np.float16) if self.half else values, name)
 
     def unfold(self, x: str) -> str:
         """Blocks of 2x2 pixels that are channels as pixels: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
@@ -286,15 +272,13 @@ class NetworkGraph:
 
     def last_layer(self, layer: Layer, form: LastLayer, x: str) -> str:
         """The last layer, with its bias: (N, c, H', W') -> (N, 3, >= H, >= W); from blocks of pixels for "phases"."""
-        bias = self.learned(layer.bias or "")
+        bias = self.bias(layer, blocks=form != "pixels" or layer.upsample is not None)
         if form == "pixels":
-            bias = self._four_times(bias) if layer.upsample else bias
             return self.convolve(layer, self.border(layer, x), self.kernel(layer), bias, crop=False)
-        bias = self._four_times(bias)
         if form == "blocks":
             # 2x2 pixels at once: 12 outputs fill a processor's registers where 3 leave most of them empty.
-            x = self.border(layer, x)
-            return self.unfold(self.add("Conv", x, self.kernel(layer, blocks=True), bias, strides=[2, 2]))
+            kernel = self.tensor(self.block_kernel(layer), layer.weight + BLOCKS)
+            return self.unfold(self.add("Conv", self.border(layer, x), kernel, bias, strides=[2, 2]))
         return self._last_layer_in_phases(layer, bias, x)
 
     def _last_layer_in_phases(self, layer: Layer, bias: str, x: str) -> str:
@@ -303,15 +287,15 @@ class NetworkGraph:
         Neither unfolding nor reflecting needs a copy of the largest tensor: what lies within reach of the border is
         computed from strips of its own.
         """
-        weight = self.kernel(layer, blocks=True)  # of pixels
+        kernel = self.block_kernel(layer)  # of pixels
         side, reach = (layer.learned + 1) // 2, layer.learned // 2
-        split = self.constant(np.array([12, layer.inputs, side, 2, side, 2]))
-        folded = self.add("Transpose", self.add("Reshape", weight, split), perm=[0, 1, 3, 5, 2, 4])
-        folded = self.add("Reshape", folded, self.constant(np.array([12, 4 * layer.inputs, side, side])))
+        split = kernel.reshape(12, layer.inputs, side, 2, side, 2).transpose(0, 1, 3, 5, 2, 4)
+        phases = self.tensor(split.reshape(12, 4 * layer.inputs, side, side), layer.weight + PHASES)
         if layer.same:
-            return self.unfold(self.add("Conv", x, folded, bias, pads=[reach // 2] * 4))
+            return self.unfold(self.add("Conv", x, phases, bias, pads=[reach // 2] * 4))
+        strips = self.tensor(kernel)
 
-        def strip(axis: int, *, first: bool) -> str:
+        def strip(axis: int, beside: str, *, first: bool) -> str:
             edge = self.constant(np.array([0 if first else -reach]))
             end = self.constant(np.array([reach if first else np.iinfo(np.int64).max]))
             near = self.unfold(self.add("Slice", x, edge, end, self.constant(np.array([axis]))))
@@ -320,25 +304,33 @@ class NetworkGraph:
             if axis == 2:
                 pads[:, 3] = reach
             near = self.add("Pad", near, self.constant(pads.reshape(-1)), mode="reflect")
-            return self.add("Conv", near, weight, bias, strides=[2, 2])
+            made = self.add("Conv", near, strips, bias, strides=[2, 2])
+            # All its other sides are those of what it lies beside; what infers shapes from symbols cannot tell.
+            free = self.constant(np.array([-1]))
+            sides = [self.add("Shape", beside, end=axis), free]
+            sides += [self.add("Shape", beside, start=3)] if axis == 2 else []
+            return self.add("Reshape", made, self.add("Concat", *sides, axis=0))
 
-        middle = strip(3, first=True), self.add("Conv", x, folded, bias), strip(3, first=False)
-        rows = self.add("Concat", *middle, axis=3)
-        return self.unfold(self.add("Concat", strip(2, first=True), rows, strip(2, first=False), axis=2))
+        middle = self.add("Conv", x, phases, bias)
+        left, right = (strip(3, middle, first=first) for first in (True, False))
+        rows = self.add("Concat", left, middle, right, axis=3)
+        above, below = (strip(2, rows, first=first) for first in (True, False))
+        return self.unfold(self.add("Concat", above, rows, below, axis=2))
 
     def finish(self, layer: Layer, x: str, size: str) -> str:
         """What follows the last layer: (N, 3, >= H, >= W) -> (N, 3, H, W), not clipped."""
-        config, shifted = self.config, layer.shifted
-        axes = self.constant(np.array([2, 3]))
-        shift = self.constant(np.array([int(shifted)] * 2))
+        config, before = self.config, int(layer.shifted)  # what is in surplus before the picture
+
+        def cut(x: str, end: str) -> str:
+            return self.add("Slice", x, self.constant(np.array([before] * 2)), end, self.constant(np.array([2, 3])))
+
         if layer.norm:  # which sees what is in surplus behind the picture, but not before it
-            if shifted:
-                x = self.add("Slice", x, shift, self.constant(np.array([-1, -1])), axes)
+            if before:
+                x, before = cut(x, self.constant(np.array([-1, -1]))), 0
             x = self.normalize(layer.norm, x)
-            shift, shifted = self.constant(np.array([0, 0])), False
-        if config.factor > 1 or shifted:
+        if config.factor > 1 or before:
             # One cut for what is in surplus on all sides.
-            x = self.add("Slice", x, shift, self.add("Add", size, shift) if shifted else size, axes)
+            x = cut(x, self.add("Add", size, self.constant(np.array([before] * 2))) if before else size)
         if self.half:
             x = self.add("Cast", x, to=FLOAT32)
         if config.output == "linear":
@@ -346,12 +338,6 @@ class NetworkGraph:
         x = self.add("Tanh", self.add("Mul", x, self.constant(np.float32(config.gain))))
         x = self.add("Mul", x, self.constant(np.float32(config.reach)))
         return self.add("Add", x, self.constant(np.float32(config.middle)))
-
-    def _four_times(self, bias: str) -> str:
-        """(3) -> (12): the bias of blocks of 2x2 pixels."""
-        column = self.add("Unsqueeze", bias, self.constant(np.array([1])))
-        rows = self.add("Expand", column, self.constant(np.array([3, 4])))
-        return self.add("Reshape", rows, self.constant(np.array([-1])))
 
 
 def _pixels(uint8: bool) -> tuple[type[np.uint8 | np.float32], tuple[int | str, ...]]:

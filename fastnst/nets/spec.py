@@ -143,6 +143,20 @@ class Layer:
         """Learned weights (o, i, k, k) as applied: (o or 4o, i, applied, applied), blocks as in pixel shuffle."""
         return weight if self.upsample is None else fold(weight, self.matrix)
 
+    def learned_kernel(self, applied: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Learned weights (o, i, k, k) of the kernel that `subpixel_kernel` made of them.
+
+        Exactly those where they are numbers of float16, as a checkpoint's are; else within float32's rounding.
+        """
+        if self.upsample is None:
+            return np.asarray(applied, np.float32)
+        solve = np.linalg.pinv(self.matrix.reshape(-1, self.learned).astype(np.float64)).reshape(self.learned, 2, -1)
+        size = self.applied
+        blocks = applied.reshape(self.outputs, 2, 2, self.inputs, size, size).astype(np.float64)
+        exact = np.einsum("bya,oyxiad,cxd->oibc", solve, blocks, solve, optimize=True)
+        learned, short = np.asarray(exact, np.float32), np.asarray(exact.astype(np.float16), np.float32)
+        return short if np.array_equal(fold(short, self.matrix), applied) else learned
+
     def output_side(self, side: int) -> int:
         """The number of rows, or columns, of its output for that of its input."""
         if self.upsample is not None:

@@ -1,5 +1,7 @@
 """Graphs written by hand against torch, in a real ONNX Runtime."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,6 +13,7 @@ from fastnst.nets.onnx_graph import NetworkGraph, build, read_weights, weight_sh
 from fastnst.nets.spec import PRESETS, NetConfig, layers
 from fastnst.nets.torch_net import TransformerNet
 
+DATA = Path(__file__).parent.parent / "data"
 NARROW = {"channels": (8, 8, 16), "blocks": 1}
 CONFIGS = {
     "paper": NetConfig(**NARROW),
@@ -72,31 +75,55 @@ def test_a_preset_paints_what_torch_paints(name):
         np.testing.assert_allclose(painted, net(torch.from_numpy(image)).clamp(0, 1).numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("short", [False, True])
-def test_learned_weights_are_read_back_bit_for_bit(name, short):
-    _, weights = network(CONFIGS[name])
-    if short:
-        weights = {key: values.astype(np.float16).astype(np.float32) for key, values in weights.items()}
+@pytest.mark.parametrize("name", [*CONFIGS, *PRESETS])
+def test_a_checkpoints_weights_are_read_back_bit_for_bit(name):
+    config = {**CONFIGS, **PRESETS}[name]
+    _, weights = network(config)
+    weights = {key: values.astype(np.float16).astype(np.float32) for key, values in weights.items()}
 
-    found = read_weights(CONFIGS[name], build(CONFIGS[name], weights))
+    found = read_weights(config, build(config, weights))
+
+    assert found.keys() == weights.keys()
+    for key, values in weights.items():
+        np.testing.assert_array_equal(found[key], values, strict=True)
+
+
+@pytest.mark.parametrize(("half", "error"), [(False, 1e-6), (True, 4e-3)])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_other_weights_are_read_back_as_the_file_rounds_them(name, half, error):
+    _, weights = network(CONFIGS[name])
+
+    found = read_weights(CONFIGS[name], build(CONFIGS[name], weights, half=half))
 
     assert found.keys() == weights.keys()
     for key, values in weights.items():
         assert found[key].dtype == np.float32
-        np.testing.assert_array_equal(found[key], values)
+        np.testing.assert_allclose(found[key], values, rtol=0, atol=error * max(np.abs(values).max(), 1))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_weights_that_float16_holds_take_two_bytes_each(name):
-    _, weights = network(PRESETS[name])
-    rounded = {key: values.astype(np.float16).astype(np.float32) for key, values in weights.items()}
-    count = sum(values.size for values in weights.values())
+def test_an_older_file_whose_kernels_are_as_learned_is_read():
+    data, config = (DATA / "kernels_as_learned.onnx").read_bytes(), CONFIGS["half"]
+    image = np.random.default_rng(0).random((1, 3, 30, 41), dtype=np.float32)
 
-    sizes = len(build(PRESETS[name], rounded)), len(build(PRESETS[name], weights))
+    again = session(build(config, read_weights(config, data)))
 
-    assert sizes[0] < 2 * count + 30_000
-    assert 4 * count < sizes[1] < 4 * count + 30_000
+    (expected,) = session(data).run(None, {"image": image})
+    np.testing.assert_allclose(again.run(None, {"image": image})[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", [*CONFIGS, *PRESETS])
+def test_each_layer_finds_its_weights_among_the_constants_and_each_constant_is_used(name, half):
+    config = {**CONFIGS, **PRESETS}[name]
+    graph = onnx.load_model_from_string(build(config, network(config)[1], half=half)).graph
+    constants = {tensor.name for tensor in graph.initializer}
+
+    layers = [node for node in graph.node if node.op_type in ("Conv", "InstanceNormalization")]
+
+    assert layers
+    for node in layers:
+        assert constants.issuperset(node.input[1:]), node.name
+    assert constants <= {name for node in graph.node for name in node.input}
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *PRESETS])
