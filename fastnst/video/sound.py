@@ -85,7 +85,7 @@ def _fits(plan: Plan, sound: SoundStream, format: str) -> bool:
     try:
         buffer = BytesIO()
         container = av.open(buffer, "w", format=format)
-        if plan.encoding is None and sound.stream.codec_context.name not in container.supported_codecs:
+        if plan.encoding is None and not _is_copied(sound.stream.codec_context.name, container):
             return False
         track = Track(container, plan)
         container.start_encoding()
@@ -99,6 +99,11 @@ def _fits(plan: Plan, sound: SoundStream, format: str) -> bool:
     finally:
         sound.stream.codec_context.flush_buffers()
     return plan.encoding is None or not sound.first or _can_be_heard(buffer)
+
+
+def _is_copied(codec: str, container: Any) -> bool:
+    """Whether a container takes a stream as it is; few players know the samples that MP4 has lately been able to hold."""
+    return codec in container.supported_codecs and not (container.format.name == "mp4" and codec.startswith("pcm_"))
 
 
 def _can_be_heard(file: BytesIO) -> bool:

@@ -62,6 +62,7 @@ SOUNDS = [
     ("a.mkv", "pcm_s16le", 44_100, "quad", {".webm": ("opus", "stereo", 48_000)}),
     ("a.mkv", "flac", 44_100, "quad", {".mkv": ("flac", "quad", 44_100), ".webm": ("opus", "quad", 48_000)}),
     ("a.mkv", "pcm_f32le", 44_100, "stereo", {".mp4": ("aac", "stereo", 44_100)}),
+    ("a.mkv", "pcm_f64le", 192_000, "mono", {".mp4": ("aac", "mono", 96_000)}),
     ("a.avi", "pcm_s24le", 192_000, "stereo", {".webm": ("opus", "stereo", 48_000)}),
     ("a.mkv", "libopus", 48_000, "stereo", {".mov": ("aac", "stereo", 48_000), ".mkv": ("opus", "stereo", 48_000)}),
     ("a.mkv", "flac", 44_100, "stereo", {".mov": ("aac", "stereo", 44_100), ".mp4": ("flac", "stereo", 44_100)}),
