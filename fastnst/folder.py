@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,11 +155,16 @@ def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions, c
 
 
 def _each_folder_once(inputs: Sequence[str]) -> list[str]:
-    """The inputs without links to folders that are there, too."""
+    """The inputs without links to folders that are there, too, or to one that they are in: what a shell makes of *."""
     real = [Path(name) for name in inputs if is_folder(name) and not os.path.islink(name)]  # noqa: PTH114
     linked = [name for name in inputs if is_folder(name) and os.path.islink(name)]  # noqa: PTH114
-    twice = {name for name in linked if any(_same(Path(name), path) for path in real)}
+    twice = {name for name in linked if any(_same(Path(name), path) for path in [*real, *_above(name, inputs)])}
     return [name for name in inputs if name not in twice]
+
+
+def _above(name: str, inputs: Sequence[str]) -> Iterable[Path]:
+    """The folders that an input is in; none if it is the only one."""
+    return Path(os.path.realpath(os.path.dirname(name) or "."), "x").parents if len(inputs) > 1 else ()  # noqa: PTH120
 
 
 def _listed(name: str, output: Path, *, alone: bool) -> Listing:

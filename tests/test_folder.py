@@ -116,6 +116,7 @@ def test_a_list_with_folders_is_followed_once_and_not_into_the_output(folder):
     noise_file(Path("in/out/z.jpg"))
     Path("in/again").symlink_to("deep")
     Path("in/deep/up").symlink_to(Path("in").absolute())
+    Path("in/self").symlink_to(".")
 
     failed, targets = reported([str(path) for path in sorted(Path("in").iterdir())], "in/out")
 
