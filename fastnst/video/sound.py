@@ -102,7 +102,7 @@ def _fits(plan: Plan, sound: SoundStream, format: str) -> bool:
 
 
 def _is_copied(codec: str, container: Any) -> bool:
-    """Whether a container takes a stream as it is; few players know the samples that MP4 has lately been able to hold."""
+    """Whether a container takes a stream as it is; MP4 can hold plain samples since lately, which few players know."""
     return codec in container.supported_codecs and not (container.format.name == "mp4" and codec.startswith("pcm_"))
 
 
