@@ -22,6 +22,7 @@ from fastnst.errors import UsageError
 Preset = Literal["base", "fast", "tiny"]
 # How many times as fast as base a preset paints 1024x1024 with ONNX Runtime, as in docs/benchmarks.md.
 SPEEDS: dict[Preset, float] = {"fast": 6.1, "tiny": 12.4}
+RATES = {"muon": 0.02, "adam": 1e-3}  # by optimizer
 _PRESET_HELP = (
     f"network: base as in the paper, {' and '.join(SPEEDS)} stylize about "
     f"{' and '.join(f'{times:.0f}' for times in SPEEDS.values())} times as fast"
@@ -72,8 +73,10 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     """layers of the loss network for content"""
     style_layers: tuple[str, ...] = STYLE_LAYERS
     """layers of the loss network for style"""
-    learning_rate: Annotated[float, Range(0, 1e9, above=True)] = 1e-3
-    """Adam's learning rate"""
+    optimizer: Literal["muon", "adam"] = "muon"
+    """muon, which needs a third of the steps, or Adam"""
+    learning_rate: Annotated[float | None, Range(0, 1e9, above=True), Parameter(show_default=False)] = None
+    """learning rate; with muon, of kernels, and a tenth of it for the rest [default: 0.02, with adam 0.001]"""
     schedule: Literal["cosine", "constant"] = "cosine"
     """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
     micro_batch: Annotated[int | None, Range(1)] = None
@@ -82,6 +85,11 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     """start from the weights of this checkpoint, or bundled style by its name, instead of random ones"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at first."""
+        return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
 
 @Parameter(name="*")

@@ -22,6 +22,7 @@ from fastnst.checkpoint import (
     state_to_bytes,
 )
 from fastnst.config import TrainConfig
+from fastnst.config.train import RATES
 from fastnst.data import Photographs
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.files import check_output, move, printable
@@ -56,7 +57,7 @@ def capture(run: TrainingRun, step: int) -> TrainState:
     """A copy of everything the run needs to go on after this number of steps."""
     tensors = {f"net.{name}": _copy(tensor) for name, tensor in run.net.state_dict().items()}
     for index, values in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": _copy(tensor) for name, tensor in values.items()}
+        tensors |= {f"optimizer.{index}.{name}": _copy(tensor) for name, tensor in values.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if run.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
@@ -79,7 +80,7 @@ def restore(run: TrainingRun, state: TrainState) -> None:
     run.net.load_state_dict({name[4:]: t for name, t in tensors.items() if name.startswith("net.")})
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("adam."):
+        if name.startswith(("optimizer.", "adam.")):  # adam in states of an older fastnst
             _, index, kind = name.split(".")
             # As the optimizer made it: another layout may round differently. A copy, since it works in place.
             layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
@@ -186,10 +187,16 @@ def _check_state(run: TrainingRun, state: TrainState, photographs: Photographs) 
 
 def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
     """UsageError if a run with these options would not be the one with those before."""
-    # An older fastnst knew fewer options, and did what is the default now; one had another name.
+    # An older fastnst knew fewer options, and did what is the default now, but for Adam; one had another name.
     before = {("temporal_weight" if name == "steadiness" else name): value for name, value in before.items()}
+    before = {"optimizer": "adam", **before}
     before = {field.name: field.default for field in fields(TrainConfig) if field.name in now} | before
-    before, now = ({**options, "vgg": PurePath(str(options["vgg"])).name} for options in (before, now))
+    before, now = (
+        options
+        | {"vgg": PurePath(str(options["vgg"])).name}
+        | {"learning_rate": options["learning_rate"] or RATES[options["optimizer"]]}
+        for options in (before, now)
+    )
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if "steps" in changed and now["schedule"] != "constant":
         log.warning("--steps was %s and is %s: the learning rate follows the new number", before["steps"], now["steps"])

@@ -21,7 +21,9 @@ from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file
 from fastnst.temporal import Jolt
+from fastnst.train.lanes import in_lanes, lane_count
 from fastnst.train.memory import Memory, OutOfMemory
+from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Batch(NamedTuple):
 
     parts: list[Part]
     energies: Tensor | None = None
+    lanes: int = 1  # parts that are computed at once
 
 
 class TrainingRun:
@@ -65,7 +68,7 @@ class TrainingRun:
         self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
         self.dtype = pick_precision(config.precision, device)
         self.loss = self._open_loss()
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.learning_rate, fused=device.type == "cuda")
+        self.optimizer = _open_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[LossValues] = deque(maxlen=RECENT)
         self.rollbacks = 0
@@ -76,26 +79,12 @@ class TrainingRun:
         Raises NotFinite before the weights are spoiled, UnavailableError if not even one crop fits into memory.
         """
 
-        def forward_backward(batch: Batch) -> Tensor:
-            self.optimizer.zero_grad(set_to_none=True)
-            losses = torch.zeros(5 if self.config.temporal_weight else 4, device=self.device)
-            for part in batch.parts:  # a single one, unless memory ran out
-                content = self._content(part.pixels)  # (n, 3, size, size) 0..1
-                with autocast(self.device, self.dtype):
-                    stylized = self.stylize(content)  # (n, 3, size, size) 0..1
-                    terms: LossTerms = self.loss(stylized, part.target or content, batch.energies)
-                    flicker = [self._flicker(part, content, stylized)] if self.config.temporal_weight else []
-                    grid = self.loss.grid(stylized)
-                objective = sum(flicker, terms.total + grid) * part.share
-                self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
-                losses += torch.stack([*terms, terms.total, *flicker]).detach() * part.share
-            return losses
-
         split = partial(self._split, step, torch.from_numpy(pixels))
-        losses = self.memory.retry(forward_backward, split, self.config.size)
-        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        gradients, losses = self.memory.retry(self._gradients, split, self.config.size)
         self.ranks.average([*gradients, losses])
         values = LossValues(*losses.tolist())
+        for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
+            parameter.grad = gradient
         self._check_finite(step, values, gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -104,10 +93,32 @@ class TrainingRun:
         self.recent.append(values)
         return values
 
+    def _gradients(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Of a batch's objective, times the scaler's scale, for all parameters; and its losses."""
+        parts = in_lanes(partial(self._part, batch.energies), batch.parts, batch.lanes)
+        gradients, losses = next(parts)
+        for others, more in parts:
+            for gradient, other in zip(gradients, others, strict=True):
+                gradient += other
+            losses += more
+        return gradients, losses
+
+    def _part(self, energies: Tensor | None, part: Part) -> tuple[list[Tensor], Tensor]:
+        """The share that a part has in the gradients and losses of its batch."""
+        content = self._content(part.pixels)  # (n, 3, size, size) 0..1
+        with autocast(self.device, self.dtype):
+            stylized = self.stylize(content)  # (n, 3, size, size) 0..1
+            terms: LossTerms = self.loss(stylized, part.target or content, energies)
+            flicker = [self._flicker(part, content, stylized)] if self.config.temporal_weight else []
+            grid = self.loss.grid(stylized)
+        objective = self.scaler.scale(sum(flicker, terms.total + grid) * part.share)
+        gradients = torch.autograd.grad(objective, list(self.net.parameters()))
+        return list(gradients), torch.stack([*terms, terms.total, *flicker]).detach() * part.share
+
     def learning_rate(self, step: int) -> float:
         """The rate of a step: constant, or falling like a cosine to a twentieth; less after going back."""
         config = self.config
-        rate = config.learning_rate * CAUTION**self.rollbacks
+        rate = config.rate * CAUTION**self.rollbacks
         if config.schedule == "constant":
             return rate
         return rate * (0.05 + 0.95 * (1 + math.cos(math.pi * step / config.steps)) / 2)
@@ -116,21 +127,26 @@ class TrainingRun:
         """The batch in parts; if it is but a part of something, with what the loss has to know of the whole."""
         position = (step * self.ranks.count + self.ranks.rank) * self.config.batch_size
         parts = []
-        for piece in torch.split(pixels, micro_batch):
+        lanes = 1 if self.config.compile else lane_count(self.device, micro_batch)
+        for piece in torch.split(pixels, math.ceil(micro_batch / lanes)):
             parts.append(Part(piece, position, len(piece) / len(pixels)))
             position += len(piece)
         if len(parts) == 1 and self.ranks.count == 1:
             return Batch(parts)
 
-        def measured() -> tuple[list[dict[str, Tensor]], Tensor]:
+        def target(part: Part) -> dict[str, Tensor]:
             with autocast(self.device, self.dtype):
-                targets = [self.loss.targets(self._content(part.pixels)) for part in parts]
+                return self.loss.targets(self._content(part.pixels))
+
+        def measured() -> tuple[list[dict[str, Tensor]], Tensor]:
+            targets = list(in_lanes(target, parts, lanes))
             shares = [self.loss.energies(target) * part.share for part, target in zip(parts, targets, strict=True)]
             return targets, torch.stack(shares).sum(0)
 
         targets, energies = self.memory.within(measured)
         self.ranks.average([energies])
-        return Batch([part._replace(target=target) for part, target in zip(parts, targets, strict=True)], energies)
+        known = [part._replace(target=target) for part, target in zip(parts, targets, strict=True)]
+        return Batch(known, energies, lanes)
 
     def _content(self, pixels: Tensor) -> Tensor:
         """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
@@ -182,6 +198,12 @@ class TrainingRun:
             style = scale_longer(style, size)
             if self.ranks.first:
                 log.warning("the style does not fit into memory at %d pixels and is scaled to %d", before, size)
+
+
+def _open_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "muon":
+        return Muon(net.parameters(), config.rate)
+    return torch.optim.Adam(net.parameters(), lr=config.rate, fused=next(net.parameters()).is_cuda)
 
 
 def _open_net(config: TrainConfig) -> TransformerNet:

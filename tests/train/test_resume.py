@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst.checkpoint import load_checkpoint, load_state, previous_state, save_state
+from fastnst.checkpoint import TrainState, load_checkpoint, load_state, previous_state, save_state
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.train.loop import StepReport, train
 
@@ -198,7 +198,7 @@ def test_resume_with_other_options_is_refused_and_names_them(configure, output):
         train(configure(output, resume=True, batch_size=3, learning_rate=0.5, save_every=7))
 
     assert caught.value.exit_status == 2
-    assert "--batch-size was 2, is 3, --learning-rate was 0.001, is 0.5" in str(caught.value)
+    assert "--batch-size was 2, is 3, --learning-rate was 0.02, is 0.5" in str(caught.value)
     assert "save-every" not in str(caught.value)
     assert output.read_bytes() == before
 
@@ -310,16 +310,22 @@ def test_resumed_run_with_temporal_weight_ends_like_one_never_interrupted(config
     assert [line["temporal"] for line in metrics(output)] == [line["temporal"] for line in metrics(whole)]
 
 
-def test_run_of_an_older_fastnst_is_resumed_with_the_defaults_of_new_options(configure, finished, output):
-    crash_in(configure(output), 6)
+def test_run_of_an_older_fastnst_is_resumed_with_adam_and_the_defaults_of_new_options(configure, output, tmp_path):
+    whole = train(configure(tmp_path / "whole" / "style.safetensors", optimizer="adam"))
+    crash_in(configure(output, optimizer="adam"), 6)
     state = load_state(configure(output).state_path)
-    del state.values["config"]["pooling"]
+    for name in ("pooling", "optimizer"):
+        del state.values["config"][name]
     state.values["config"]["steadiness"] = state.values["config"].pop("temporal_weight")  # its name then
-    save_state(configure(output).state_path, state)
+    state.values["config"]["learning_rate"] = 1e-3
+    tensors = {name.replace("optimizer.", "adam."): tensor for name, tensor in state.tensors.items()}
+    save_state(configure(output).state_path, TrainState(tensors, state.values))
 
-    train(configure(output, resume=True))
+    with pytest.raises(UsageError, match=r"--learning-rate was 0\.001, is 0\.02, --optimizer was adam, is muon"):
+        train(configure(output, resume=True))
+    train(configure(output, resume=True, optimizer="adam"))
 
-    assert_same_run(output, finished)
+    assert_same_run(output, whole)
 
 
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):

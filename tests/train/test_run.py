@@ -21,16 +21,19 @@ from fastnst.train.run import TrainingRun
 def test_learning_rate_falls_like_a_cosine_to_a_twentieth(finished):
     rates = [line["lr"] for line in metrics(finished)]
 
-    assert rates[0] == 1e-3
-    assert rates[STEPS // 2] == pytest.approx(1e-3 * (1 + 0.05) / 2)
+    assert rates[0] == 0.02
+    assert rates[STEPS // 2] == pytest.approx(0.02 * (1 + 0.05) / 2)
     assert rates == sorted(rates, reverse=True)
-    assert rates[-1] > 0.05e-3
+    assert rates[-1] > 0.05 * 0.02
 
 
-def test_constant_schedule_keeps_the_learning_rate(configure, output):
-    train(configure(output, steps=3, schedule="constant"))
+@pytest.mark.parametrize(
+    ("options", "rate"), [({}, 0.02), ({"optimizer": "adam"}, 1e-3), ({"learning_rate": 0.5}, 0.5)]
+)
+def test_constant_schedule_keeps_the_learning_rate(configure, output, options, rate):
+    train(configure(output, steps=3, schedule="constant", **options))
 
-    assert [line["lr"] for line in metrics(output)] == [1e-3] * 3
+    assert [line["lr"] for line in metrics(output)] == [rate] * 3
 
 
 def test_loss_weights_given_are_the_ones_used_and_kept(configure, output):

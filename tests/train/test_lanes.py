@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+
+from fastnst.train.lanes import in_lanes, lane_count
+from fastnst.train.run import TrainingRun
+
+
+@pytest.mark.parametrize(("threads", "each"), [(2, 1), (3, 1), (4, 2), (9, 4)])
+def test_results_come_in_order_and_lanes_share_the_threads(threads, each):
+    torch.set_num_threads(threads)
+
+    def work(number):
+        return number, torch.get_num_threads()
+
+    assert list(in_lanes(work, range(5), 2)) == [(number, each) for number in range(5)]
+    assert torch.get_num_threads() == threads
+
+
+def test_an_error_in_a_lane_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(in_lanes(lambda number: 1 / number, [1, 0, 2], 2))
+
+
+def test_a_processor_has_a_lane_for_each_thread_and_no_more_than_photographs():
+    torch.set_num_threads(3)
+
+    assert [lane_count(torch.device("cpu"), count) for count in (1, 2, 4)] == [1, 2, 3]
+    assert lane_count(torch.device("cuda"), 4) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"temporal_weight": 5}, {"micro_batch": 2}, {"batch_size": 5}])
+def test_lanes_give_the_losses_and_gradients_of_the_batch_and_the_same_each_time(configure, output, options):
+    config = configure(output, **{"batch_size": 4, **options})
+    contrast = np.array([10, 80, 160, 250, 40])[: config.batch_size, None, None, None]
+    pixels = (np.random.default_rng(0).random((config.batch_size, 32, 32, 3)) * contrast).astype(np.uint8)
+
+    def first_step(threads):
+        torch.set_num_threads(threads)
+        run = TrainingRun(config, torch.device("cpu"))
+        values = [value for value in run.step(0, pixels) if value is not None]
+        return values, torch.cat([parameter.grad.flatten() for parameter in run.net.parameters()])
+
+    values, whole = first_step(1)
+    found, parts = first_step(2)
+    again, same = first_step(2)
+
+    assert found == pytest.approx(values, rel=1e-5)
+    assert float((parts - whole).norm() / whole.norm()) < 2e-3  # rounding, that instance norm makes more of
+    assert found == again
+    assert torch.equal(parts, same)
