@@ -17,9 +17,10 @@ from fastnst.errors import FastnstError, InputError
 from fastnst.files import printable
 from fastnst.image import SUFFIXES, Array, Picture, read_picture, read_style, resize, to_array
 from fastnst.losses import PerceptualLoss
-from fastnst.metrics import Pan, grid, ssim
+from fastnst.metrics import Pan, color_distance, grid, ssim
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimize.descent import descend_lbfgs
+from fastnst.optimum import find_optimum
 from fastnst.scores import NUMBERS, Equivalent, Evaluation, LossSettings, PhotoScore, Temporal
 from fastnst.video.frames import Frame
 from fastnst.video.read import open_clip
@@ -40,8 +41,12 @@ def evaluate(
     return [_evaluate(subject, photos, options, on_picture) for subject in subjects]
 
 
-def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array]) -> list[PhotoScore]:
+def measure(
+    style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mapping[str, Array], style_image: Array | None = None
+) -> list[PhotoScore]:
     """Stylize named photos, float32 (1, 3, H, W) 0..1, of at least 32x32, and score the results, clipped to 0..1.
+
+    With the style image, (1, 3, H, W) 0..1, its colors are compared, too.
 
     Raises FastnstError if the style gives values that are not finite.
     """
@@ -61,7 +66,8 @@ def measure(style: Engine | TransformerNet, loss: PerceptualLoss, photos: Mappin
             raise FastnstError(
                 f"the style paints values of {printable(name)} that are not numbers; train or export it again"
             )
-        scores.append(PhotoScore(name, **dict(zip(NUMBERS, values, strict=True))))  # type: ignore[arg-type]
+        colors = None if style_image is None else color_distance(stylized, torch.from_numpy(style_image))
+        scores.append(PhotoScore(name, **dict(zip(NUMBERS, values, strict=True)), colors=colors))  # type: ignore[arg-type]
     return scores
 
 
@@ -216,10 +222,14 @@ def _evaluate(
     device = torch_device(options.device)
     dtype = pick_precision(options.precision, device)
     loss = open_loss(subject.settings, subject.style_image, device)
+    style_image = to_array(read_style(subject.style_image, subject.settings.style_size).rgb)
     scores: list[PhotoScore] = []
     for photo, pixels in photos.items():
-        (score,) = measure(subject.engine, loss, {photo: pixels})
+        (score,) = measure(subject.engine, loss, {photo: pixels}, style_image)
         on_picture(f"{printable(subject.name)}, {printable(photo)}")
+        if options.optimum:
+            score = replace(score, optimum=find_optimum(loss, subject.settings, style_image, pixels, dtype))
+            on_picture(f"{printable(subject.name)}, {printable(photo)}, optimum")
         if options.lbfgs:
             content = torch.from_numpy(pixels)
             noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(options.seed))

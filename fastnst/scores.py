@@ -82,6 +82,19 @@ class Equivalent:
 
 
 @dataclass(frozen=True)
+class Optimum:
+    """Total losses of a photo as it is, and of the best picture of it that L-BFGS finds."""
+
+    photo: float
+    best: float
+    iterations: int
+
+    def closed(self, total: float) -> float:
+        """The share of the way from the photo to the best that a picture with this total loss has gone, per cent."""
+        return 100 * (self.photo - total) / max(self.photo - self.best, 1e-9)
+
+
+@dataclass(frozen=True)
 class Temporal:
     """How far neighboring frames of a pan over a photo differ where they show the same, gray levels of 255, root mean
     square: those of the clip, which differ by its noise, and the stylized ones."""
@@ -96,7 +109,8 @@ class Temporal:
 
 @dataclass(frozen=True)
 class PhotoScore:
-    """What a style makes of one photo: weighted losses, SSIM with the photo, 4-pixel grid (1 is none)."""
+    """What a style makes of one photo: weighted losses, SSIM with the photo, 4-pixel grid (1 is none), distance of its
+    colors from the style image's."""
 
     photo: str
     content: float
@@ -108,10 +122,16 @@ class PhotoScore:
     from_noise: Equivalent | None = None
     from_content: Equivalent | None = None
     temporal: Temporal | None = None
+    colors: float | None = None
+    optimum: Optimum | None = None
 
     @property
     def numbers(self) -> dict[str, float]:
         numbers = {name: getattr(self, name) for name in NUMBERS}
+        if self.colors is not None:
+            numbers["colors"] = self.colors
+        if self.optimum is not None:
+            numbers |= {"optimum": self.optimum.best, "closed": self.optimum.closed(self.total)}
         if self.temporal is not None:
             numbers |= {"temporal": self.temporal.ratio, "flicker": self.temporal.painted}
         return numbers

@@ -102,6 +102,17 @@ def test_values_that_are_not_numbers_are_refused(loss):
         measure(lambda images: images * np.float32(np.nan), loss, {"owl": photo()})
 
 
+def test_the_colors_of_a_painting_are_far_from_gray_and_none_from_its_own(loss):
+    painting = to_array(resize(read_picture(PAINTING), 64, 64).rgb)
+
+    own, gray = (
+        measure(style, loss, {"owl": photo()}, painting)[0] for style in (lambda _: painting, lambda x: x * 0 + 0.5)
+    )
+
+    assert own.numbers["colors"] == 0
+    assert gray.numbers["colors"] > 5
+
+
 def test_means_are_over_the_photos():
     scores = [PhotoScore("a", 1, 2, 3, 4, 0.5, 1), PhotoScore("b", 3, 2, 1, 6, 0.7, 2)]
 
@@ -313,6 +324,24 @@ def test_a_bundled_style_beside_lbfgs_as_json(capsys):
             assert score[start]["evaluations"] >= 1
     assert style["mean"]["total"] == pytest.approx(math.fsum(score["total"] for score in style["photos"]) / 2)
     assert style["median"].keys() == {"from_noise", "from_content"}
+
+
+def test_the_share_of_the_way_to_the_optimum_is_measured_with_it(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command = ["evaluate", trained, "--content", PHOTOS, "--style-image", PAINTING, "--photos", "1", "--size", "48"]
+    command = [*map(str, command), "--optimum", "--precision", "fp32"]
+
+    assert main([*command, "--json"]) == 0
+    (style,) = json.loads(capsys.readouterr().out)["styles"]
+    assert main(command) == 0
+
+    (score,) = style["photos"]
+    optimum = score["optimum"]
+    assert optimum["best"] < min(optimum["photo"], score["total"])
+    closed = 100 * (optimum["photo"] - score["total"]) / (optimum["photo"] - optimum["best"])
+    assert style["mean"]["closed"] == pytest.approx(closed)
+    assert f"{closed:.4g}" in capsys.readouterr().out
+    assert len(list(tmp_path.rglob("*.json"))) == 1
 
 
 def test_temporal_numbers_are_those_of_both_engines_and_in_the_table(capsys):

@@ -6,7 +6,7 @@ import torch
 from helpers.photos import noise_tensor, photo
 from torch import Tensor
 
-from fastnst.metrics import FRAMES, SENSOR, Pan, grid, ssim
+from fastnst.metrics import FRAMES, SENSOR, Pan, color_distance, grid, ssim
 from fastnst.temporal import move
 
 
@@ -87,3 +87,24 @@ def test_a_pan_moves_as_it_says():
     middle = (FRAMES - 1) / 2
     expected = move(wide, torch.tensor([[[1, 0, middle * x], [0, 1, middle * y]]]))[..., 7:-7, 7:-7]
     assert float((pan.frames[-1] - expected).square().mean().sqrt()) < 5 * SENSOR
+
+
+def plain(*color: float, side: int = 32) -> torch.Tensor:
+    return torch.tensor(color)[None, :, None, None].expand(1, 3, side, side)
+
+
+def test_colors_are_compared_wherever_they_lie():
+    picture = torch.from_numpy(photo())
+    moved = picture.flatten(2)[..., torch.randperm(64 * 64)].view(1, 3, 64, 64)
+
+    assert color_distance(picture, moved) == pytest.approx(0, abs=1e-9)
+    assert color_distance(picture, picture.repeat(1, 1, 2, 3)) < 0.1
+    assert color_distance(picture, 1 - picture) == pytest.approx(color_distance(1 - picture, picture))
+
+
+def test_plain_colors_differ_by_their_lightness_in_lab():
+    # Of 13 directions one is that of lightness, 4 are at 45 degrees to it, 4 at 54.7, the others across.
+    mean = (1 + 4 / math.sqrt(2) + 4 / math.sqrt(3)) / 13
+
+    assert color_distance(plain(1, 1, 1), plain(0, 0, 0, side=48)) == pytest.approx(100 * mean, rel=1e-3)
+    assert color_distance(plain(0.5, 0.5, 0.5), plain(1, 1, 1)) == pytest.approx((100 - 53.389) * mean, rel=1e-3)

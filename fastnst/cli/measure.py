@@ -38,7 +38,7 @@ def evaluate(
     from fastnst.progress import Progress
 
     photos, failed = read_photos(options.content, options.size, options.photos)
-    pieces = len(styles) * len(photos) * (3 if options.lbfgs else 1)
+    pieces = len(styles) * len(photos) * (1 + options.optimum + 2 * options.lbfgs)
     with Progress("evaluating", pieces, "picture", quiet=verbosity.quiet) as progress:
         evaluations = run_evaluation(styles, photos, options, progress.advance)
     if verbosity.as_json:

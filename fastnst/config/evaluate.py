@@ -24,6 +24,9 @@ class EvaluateOptions(ComputeOptions, SeedOption):
     """side of the square that is taken from the middle of each photo, whose shorter side is scaled to that, pixels"""
     photos: Annotated[int, Range(1)] = 12
     """largest number of photos, the first by name"""
+    optimum: bool = False
+    """the best total loss for each photo, by L-BFGS, and how many per cent of the way there the style goes; takes
+    minutes a photo, once"""
     lbfgs: bool = False
     """count the L-BFGS iterations to the same total loss, from noise and from the photo; takes minutes a photo"""
     iterations: Annotated[int, Range(1)] = 300
