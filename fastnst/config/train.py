@@ -82,7 +82,8 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
     init: Path | None = None
-    """start from the weights of this checkpoint, or bundled style by its name, instead of random ones"""
+    """start from this checkpoint, or bundled style by its name; from trunk, a network that learned many paintings at
+    once; or from none, random weights [default: trunk where the preset has one]"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
 
@@ -168,9 +169,6 @@ class SweepConfig(TrainOptions):
     """sizes the style image is scaled to, pixels"""
     steps: Annotated[int, Range(1)] = 100
     """optimizer steps of each run"""
-    init: Path | None = None
-    """start from the weights of this checkpoint, or bundled style by its name [default: the default style, if it is of
-    this preset]"""
     photo: Annotated[tuple[Path, ...], Parameter(show_default=False)] = ()
     """pictures to show, stylized by each run [default: up to three that were held out of training]"""
     tile_size: Annotated[int, Range(64, 1024)] = 320

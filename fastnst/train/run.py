@@ -5,6 +5,7 @@ import logging
 import math
 from collections import deque
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from fastnst.checkpoint import load_checkpoint
-from fastnst.config import TrainConfig
+from fastnst.config import TrainConfig, TrainOptions
 from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
 from fastnst.losses import LossTerms, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
-from fastnst.styles import style_file
+from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
 from fastnst.train.lanes import in_lanes, lane_count
 from fastnst.train.memory import Memory, OutOfMemory
@@ -206,10 +207,23 @@ def _open_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimize
     return torch.optim.Adam(net.parameters(), lr=config.rate, fused=next(net.parameters()).is_cuda)
 
 
+def start_file(config: TrainOptions) -> Path | None:
+    """The checkpoint that a run starts from, None for random weights; UsageError if there is no such bundled one."""
+    if config.init is None:
+        return trunk_file(config.preset)
+    if config.init == Path("none"):
+        return None
+    if config.init == Path("trunk"):
+        if (trunk := trunk_file(config.preset)) is None:
+            raise UsageError(f"there is no trunk for --preset {config.preset}; give --init none, or a checkpoint")
+        return trunk
+    return style_file(config.init, "checkpoint")
+
+
 def _open_net(config: TrainConfig) -> TransformerNet:
     net = TransformerNet(PRESETS[config.preset])
-    if config.init is not None:
-        trained, meta = load_checkpoint(style_file(config.init, "checkpoint"))
+    if (start := start_file(config)) is not None:
+        trained, meta = load_checkpoint(start)
         if trained.config != net.config:
             raise UsageError(
                 f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"

@@ -16,11 +16,10 @@ from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, printable, write_bytes
 from fastnst.image import Picture, output_format, read_picture, write_picture
 from fastnst.interrupt import SIGUSR1
-from fastnst.nets.spec import PRESETS
 from fastnst.sheet import arrange_table
-from fastnst.styles import DEFAULT_STYLE, bundled_style, style_file
 from fastnst.stylize import Stylizer
 from fastnst.train.loop import StepReport, train
+from fastnst.train.run import start_file
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,6 @@ def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
 def plan_runs(config: SweepConfig) -> list[TrainConfig]:
     """The runs of a sweep; UsageError if there are too many, or for an invalid value."""
     options = {field.name: getattr(config, field.name) for field in fields(TrainOptions)}
-    options["init"] = config.init or _default_init(config.preset)
     given = [dict.fromkeys(getattr(config, name)) or (None,) for name in SWEPT]
     runs = []
     for combination in product(*given):
@@ -125,11 +123,6 @@ def _folder(config: SweepConfig) -> Path:
     return config.output.with_suffix("")
 
 
-def _default_init(preset: str) -> Path | None:
-    path = bundled_style(DEFAULT_STYLE).checkpoint
-    return path if load_checkpoint(path)[0].config == PRESETS[preset] else None
-
-
 def _photos(config: SweepConfig) -> list[Path]:
     if config.photo:
         return list(config.photo)
@@ -144,7 +137,8 @@ def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
     names = [field.name for field in fields(TrainOptions) if field.name != "workers"]
     now = {f"--{name.replace('_', '-')}": values[name] for name in names}
     now["painting"] = hashlib.sha256(config.style.read_bytes()).hexdigest()
-    now["initial weights"] = load_checkpoint(style_file(run.init, "checkpoint"))[1].digest if run.init else None
+    start = start_file(run)
+    now["initial weights"] = load_checkpoint(start)[1].digest if start else None
     path = _folder(config) / "sweep.json"
     if not path.exists():
         write_bytes(path, json.dumps(now, indent=2).encode())

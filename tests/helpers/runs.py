@@ -31,9 +31,9 @@ def losses(output: Path) -> list[tuple[float, ...]]:
 def arguments(config: TrainConfig) -> list[object]:
     """The command line that gives this config."""
     given: list[object] = ["train", config.style]
-    for name in ("content", "output", "preset", "size", "batch_size", "steps", "precision", "device"):
+    for name in ("content", "output", "preset", "size", "batch_size", "steps", "style_size"):
         given += ["--" + name.replace("_", "-"), getattr(config, name)]
-    for name in ("save_every", "preview_every"):
+    for name in ("precision", "device", "save_every", "preview_every"):
         given += ["--" + name.replace("_", "-"), getattr(config, name)]
     return [*given, "--style-layers", *config.style_layers, "--content-layers", *config.content_layers]
 

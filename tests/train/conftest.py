@@ -26,6 +26,7 @@ def configure(material: Path) -> Configure:
             "content": material / "photos",
             "batch_size": 2,
             "steps": STEPS,
+            "style_size": 64,
             "style_layers": ("relu1_2", "relu2_2"),
             "content_layers": ("relu2_2",),
             "save_every": 4,

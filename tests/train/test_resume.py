@@ -209,7 +209,7 @@ def test_resume_with_another_painting_or_size_is_refused(configure, output, tmp_
 
     with pytest.raises(UsageError, match=r"painting\.png is not the style of the interrupted run"):
         train(replace(configure(output, resume=True), style=tmp_path / "painting.png"))
-    with pytest.raises(UsageError, match="--size was 32, is 64, --style-size was 768, is 512"):
+    with pytest.raises(UsageError, match="--size was 32, is 64, --style-size was 64, is 512"):
         train(configure(output, resume=True, size=64, style_size=512))
 
 

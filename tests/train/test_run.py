@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from fastnst.engine import open_engine
 from fastnst.errors import UsageError
 from fastnst.evaluate import measure_temporal, read_photo
 from fastnst.losses import DEFAULT_WEIGHTS
+from fastnst.styles import bundled_style, trunk_file
 from fastnst.train.loop import train
-from fastnst.train.run import TrainingRun
+from fastnst.train.run import TrainingRun, start_file
 
 
 def test_learning_rate_falls_like_a_cosine_to_a_twentieth(finished):
@@ -61,6 +63,28 @@ def test_init_starts_from_the_weights_of_another_checkpoint(configure, finished,
     started, trained = load_file(output), load_file(finished)
     for name in trained:
         torch.testing.assert_close(started[name], trained[name], rtol=0, atol=1e-9)
+
+
+def test_fast_starts_from_the_trunk_and_from_what_is_asked_for(configure, finished, output):
+    trunk = trunk_file("fast")
+
+    assert trunk is not None
+    assert [
+        start_file(configure(output, preset="fast", init=init)) for init in (None, Path("trunk"), Path("none"))
+    ] == [
+        *(trunk, trunk, None),
+    ]
+    assert start_file(configure(output, preset="fast", init=Path("poppies"))) == bundled_style("poppies").checkpoint
+    assert start_file(configure(output, preset="fast", init=finished)) == finished
+    assert start_file(configure(output, preset="tiny")) is None
+    net, expected = TrainingRun(configure(output, preset="fast"), torch.device("cpu")).net, load_file(trunk)
+    for name, weight in net.state_dict().items():
+        torch.testing.assert_close(weight, expected[name].float(), rtol=0, atol=0)
+
+
+def test_a_trunk_that_is_not_there_is_a_usage_error(configure, output):
+    with pytest.raises(UsageError, match="no trunk for --preset tiny; give --init none"):
+        start_file(configure(output, init=Path("trunk")))
 
 
 def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
@@ -111,7 +135,7 @@ def test_painting_larger_than_pictures_may_be_is_scaled_down_and_says_so(configu
     large = tmp_path / "large.png"
     Image.new("L", (17_000, 400), 128).save(large)
 
-    train(replace(configure(output, steps=1), style=large))
+    train(replace(configure(output, steps=1, style_size=768), style=large))
 
     assert "large.png has 17000x400 pixels and is scaled down to 768" in caplog.text
     assert output.exists()

@@ -14,7 +14,6 @@ from fastnst.config import SweepConfig
 from fastnst.errors import InputError, Interrupted, OutputError, UsageError
 from fastnst.image import Picture
 from fastnst.sheet import arrange_table
-from fastnst.styles import DEFAULT_STYLE, bundled_style
 from fastnst.train.sweep import plan_runs, sweep
 
 
@@ -76,14 +75,6 @@ def test_every_combination_is_a_run_with_the_other_options_of_train(config):
 
 def test_value_given_twice_is_one_run(config):
     assert len(plan_runs(replace(config, style_weight=(2, 2)))) == 1
-
-
-def test_runs_start_from_the_default_style_if_it_is_of_their_preset(config):
-    style = bundled_style(DEFAULT_STYLE)
-
-    for preset in ("base", "tiny"):
-        inits = {run.init for run in plan_runs(replace(config, preset=preset))}
-        assert inits == {style.checkpoint if preset == style.preset else None}
 
 
 def test_more_runs_than_fit_on_a_sheet_are_refused(config):
