@@ -7,6 +7,7 @@ Usage: .venv/bin/python scripts/onnx_tools.py my-style.onnx
 """
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import logging
@@ -68,33 +69,34 @@ def runtime(path: Path, image: Array) -> Array:
     return stylized
 
 
-def quantized(path: Path, folder: Path, image: Array) -> Array:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def part(name: str) -> Any:
+    """A module of ONNX Runtime, which observes nothing."""
+    return importlib.import_module(f"{onnx_runtime().__name__}.{name}")
 
-    quantize_dynamic(path, folder / "dynamic.onnx", weight_type=QuantType.QUInt8)
+
+def quantized(path: Path, folder: Path, image: Array) -> Array:
+    tools = part("quantization")
+    tools.quantize_dynamic(path, folder / "dynamic.onnx", weight_type=tools.QuantType.QUInt8)
     return runtime(folder / "dynamic.onnx", image)
 
 
 def prepared(path: Path, folder: Path, image: Array) -> Array:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    quant_pre_process(str(path), str(folder / "prepared.onnx"))
+    part("quantization.shape_inference").quant_pre_process(str(path), str(folder / "prepared.onnx"))
     return runtime(folder / "prepared.onnx", image)
 
 
 def quantized_statically(path: Path, folder: Path, image: Array) -> Array:
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    tools = part("quantization")
 
-    class Pictures(CalibrationDataReader):  # type: ignore[misc]
+    class Pictures(tools.CalibrationDataReader):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             self.left = iter([{"image": image}, {"image": image[:, ::-1].copy()}])
 
         def get_next(self) -> Any:
             return next(self.left, None)
 
-    quant_pre_process(str(path), str(folder / "before.onnx"))
-    quantize_static(folder / "before.onnx", folder / "static.onnx", Pictures())
+    part("quantization.shape_inference").quant_pre_process(str(path), str(folder / "before.onnx"))
+    tools.quantize_static(folder / "before.onnx", folder / "static.onnx", Pictures())
     return runtime(folder / "static.onnx", image)
 
 
@@ -108,13 +110,12 @@ def optimized(path: Path, folder: Path, image: Array) -> Array:
 
 
 def fixed_size(path: Path, folder: Path, image: Array) -> Array:
-    from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_dim_param_fixed
-
+    tools = part("tools.onnx_model_utils")
     model = onnx.load(path)
     height, width = image.shape[1:3] if image.dtype == np.uint8 else image.shape[2:]
     for name, side in (("N", 1), ("H", height), ("W", width)):
-        make_dim_param_fixed(model.graph, name, side)
-    fix_output_shapes(model)
+        tools.make_dim_param_fixed(model.graph, name, side)
+    tools.fix_output_shapes(model)
     onnx.save(model, folder / "fixed.onnx")
     return runtime(folder / "fixed.onnx", image)
 
