@@ -19,11 +19,11 @@ ROUNDED = {"onnxruntime.quantization, quantize_dynamic": 3, "onnxruntime.quantiz
 
 @pytest.fixture(scope="module")
 def styles(tmp_path_factory):
-    """Bundled styles as they are exported, one of each form of the last layer, and one of 8 bits."""
+    """Bundled styles exported, one of each form of the last layer, and one of 8 bits."""
     folder = tmp_path_factory.mktemp("styles")
-    bundled = {name: ROOT / "checkpoints" / f"{name}.onnx" for name in ("great-wave", "great-wave-base")}
+    exported = {name: export(name, folder / f"{name}.onnx").path for name in ("great-wave", "great-wave-base")}
     eight_bits = export("great-wave", folder / "eight-bits.onnx", ExportOptions(uint8=True)).path
-    return bundled | {"eight bits": eight_bits}
+    return exported | {"eight bits": eight_bits}
 
 
 @pytest.mark.parametrize("name", ["great-wave", "great-wave-base", "eight bits"])
@@ -41,8 +41,8 @@ def test_a_tool_takes_a_style_and_what_it_makes_paints_like_it(styles, tool, nam
     assert apart.mean() < ROUNDED.get(tool, FAINT)
 
 
-def test_the_script_prints_a_line_for_each_tool(capsys):
-    failed = onnx_tools.main(ROOT / "checkpoints" / "great-wave-tiny.onnx")
+def test_the_script_prints_a_line_for_each_tool(tmp_path, capsys):
+    failed = onnx_tools.main(export("great-wave-tiny", tmp_path / "tiny.onnx").path)
 
     lines = capsys.readouterr().out.splitlines()
     assert failed == 0

@@ -4,11 +4,11 @@ A step stylizes a photograph for each core, each in another painting; the kernel
 painting from it alone. What is written has the mean of the norms. Source: Dumoulin et al. 2017, "A learned
 representation for artistic style".
 
-A run goes on from the kernels and norms in --state; those of the bundled trunk, 55 minutes on two cores, are here. Two
+A run leaves kernels and norms in --state, and goes on from them. The bundled trunk took 55 minutes on two cores; two
 paintings were left out, to see what it does for one it never saw: Cafe Terrace at Night and Composition VIII.
 
 Usage: python scripts/recipes/trunk.py --paintings FOLDER --photos FOLDER --time 8h
-    --state scripts/recipes/trunk-fast.safetensors -o fastnst/weights/trunk-fast.safetensors
+    --state runs/trunk-fast.safetensors -o fastnst/weights/trunk-fast.safetensors
 """
 
 import copy
