@@ -23,6 +23,10 @@ Preset = Literal["base", "fast", "tiny"]
 # How many times as fast as base a preset paints 1024x1024 with ONNX Runtime, as in docs/benchmarks.md.
 SPEEDS: dict[Preset, float] = {"fast": 6.1, "tiny": 12.4}
 RATES = {"muon": 0.02, "adam": 1e-3}  # by optimizer
+_RATE_HELP = (
+    "learning rate; with muon, of kernels, and a tenth of it for the rest "
+    f"[default: {RATES['muon']}, with adam {RATES['adam']}]"
+)
 _PRESET_HELP = (
     f"network: base as in the paper, {' and '.join(SPEEDS)} stylize about "
     f"{' and '.join(f'{times:.0f}' for times in SPEEDS.values())} times as fast"
@@ -74,9 +78,8 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     style_layers: tuple[str, ...] = STYLE_LAYERS
     """layers of the loss network for style"""
     optimizer: Literal["muon", "adam"] = "muon"
-    """muon, which needs a third of the steps, or Adam"""
-    learning_rate: Annotated[float | None, Range(0, 1e9, above=True), Parameter(show_default=False)] = None
-    """learning rate; with muon, of kernels, and a tenth of it for the rest [default: 0.02, with adam 0.001]"""
+    """muon for kernels and Adam for the rest, or adam for all"""
+    learning_rate: Annotated[float | None, Range(0, 1e9, above=True), Parameter(help=_RATE_HELP)] = None
     schedule: Literal["cosine", "constant"] = "cosine"
     """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
     micro_batch: Annotated[int | None, Range(1)] = None
@@ -145,9 +148,10 @@ class TrainConfig(TrainOptions):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
+        values = asdict(self) | {"learning_rate": self.rate}
         return {
             name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
+            for name, value in values.items()
         }
 
 

@@ -22,7 +22,6 @@ from fastnst.checkpoint import (
     state_to_bytes,
 )
 from fastnst.config import TrainConfig
-from fastnst.config.train import RATES
 from fastnst.data import Photographs
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.files import check_output, move, printable
@@ -191,12 +190,7 @@ def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
     before = {("temporal_weight" if name == "steadiness" else name): value for name, value in before.items()}
     before = {"optimizer": "adam", **before}
     before = {field.name: field.default for field in fields(TrainConfig) if field.name in now} | before
-    before, now = (
-        options
-        | {"vgg": PurePath(str(options["vgg"])).name}
-        | {"learning_rate": options["learning_rate"] or RATES[options["optimizer"]]}
-        for options in (before, now)
-    )
+    before, now = ({**options, "vgg": PurePath(str(options["vgg"])).name} for options in (before, now))
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if "steps" in changed and now["schedule"] != "constant":
         log.warning("--steps was %s and is %s: the learning rate follows the new number", before["steps"], now["steps"])
