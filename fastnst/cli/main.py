@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError, UnknownCommandError
 
-from fastnst.cli import explore, measure, models, stylize, train  # noqa: F401 (their commands)
+from fastnst.cli import explore, measure, models, serve, stylize, train  # noqa: F401 (their commands)
 from fastnst.cli.app import app
 from fastnst.cli.unknown import asks_for_help, explain
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
@@ -31,6 +31,12 @@ EXTRAS = {
     "safetensors": "train",
     "filelock": "train",
     "av": "video",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "h11": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
+    "pebble": "serve",
 }
 
 # Flags that had another name, which goes on working.

@@ -1,0 +1,1 @@
+"""Commands that put styles on the web: serve, site."""
