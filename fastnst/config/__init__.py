@@ -18,6 +18,7 @@ from fastnst.config.optimize import (
 )
 from fastnst.config.ranges import check_range, seconds
 from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, OneImage, layer_weights
+from fastnst.config.site import SiteOptions
 from fastnst.config.stylize import (
     ChannelOrder,
     ClipOptions,
@@ -62,6 +63,7 @@ __all__ = [
     "Preset",
     "ReconstructConfig",
     "SheetConfig",
+    "SiteOptions",
     "StylizeBenchmark",
     "StylizeOptions",
     "SweepConfig",

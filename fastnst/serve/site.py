@@ -3,26 +3,24 @@
 import base64
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
-
 from fastnst import __version__
-from fastnst.engine import OnnxEngine, open_engine
-from fastnst.errors import ModelError, UnsafeModelError, UsageError
-from fastnst.files import is_folder, printable
-from fastnst.image import SAMPLE, encode_picture, read_picture, resize, to_array, to_pixels
-from fastnst.meta import CheckpointMeta
-from fastnst.nets.onnx_graph import build, read_weights
-from fastnst.nets.onnx_proto import read_onnx, read_signature
-from fastnst.nets.spec import NetConfig
+from fastnst.config import SiteOptions
+from fastnst.engine import OnnxEngine
+from fastnst.errors import OutputError, UnavailableError
+from fastnst.files import atomic_write, check_output, is_folder, printable, remove_leftovers
+from fastnst.image import SAMPLE, read_picture, resize, to_array, to_pixels
 from fastnst.serve import runtime as onnxruntime_web
-from fastnst.styles import DEFAULT_STYLE, bundled_names, bundled_style, style_file
+from fastnst.serve.published import Published as Published
+from fastnst.serve.published import published_styles as published_styles
 
 PAGE = Path(__file__).parent / "page"
 AT_ROOT = ("index.html", "service-worker.js", "manifest.webmanifest")  # the rest of the page lies below ASSETS
@@ -46,9 +44,10 @@ MEDIA_TYPES = {
 }
 
 REFERENCE_SIDE = 64  # pixels of the picture that a browser's WebGPU is tried on
-_PREVIEW_SIDE = 320
-_PREVIEW_TILE = (276, 10, 532, 266)  # of a bundled sheet: the castle
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_VERSIONED = re.compile(
+    r"assets/[0-9a-f]{12}/.+|styles/[\w-]+\.[0-9a-f]{8}\.(onnx|jpg)|runtime/[\d.]+/[\w.-]+", flags=re.ASCII
+)
+_TEMPORARY = re.compile(r"(.+/)?\.fastnst\.\d+\.[0-9a-f]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -58,42 +57,6 @@ class StaticFile:
     content: bytes | Path  # a path is read when it is asked for
     media_type: str
     immutable: bool  # whether its name holds its version, so that it may be kept for a year
-
-
-@dataclass(frozen=True)
-class Published:
-    """One style on the page: an ONNX file that takes and gives float32 (N, 3, H, W) 0..1, of any size."""
-
-    name: str
-    title: str
-    credit: str
-    preset: str
-    onnx: bytes | Path
-    preview: bytes | None  # a JPEG
-    default: bool = False
-
-    @property
-    def data(self) -> bytes:
-        """The bytes of the ONNX file."""
-        return self.onnx if isinstance(self.onnx, bytes) else self.onnx.read_bytes()
-
-
-def published_styles(styles: Sequence[str | Path] = ()) -> list[Published]:
-    """Bundled styles by name, .onnx and .safetensors files, and those of folders; all bundled ones by default.
-
-    The first one is the default, or great-wave if it is among them.
-
-    Raises UsageError for a name that no style has, or that two have, ModelError for an unusable file, and for an ONNX
-    file of another project.
-    """
-    found = [_published(style) for given in styles or bundled_names() for style in _expanded(given)]
-    names = [one.name for one in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"two styles are called {name}; rename one of the files, or leave it out")
-    default = DEFAULT_STYLE if DEFAULT_STYLE in names else names[0]
-    marked = [replace(one, default=one.name == default) for one in found]
-    return sorted(marked, key=lambda one: not one.default)
 
 
 def site_files(
@@ -110,7 +73,7 @@ def site_files(
     `limits` are named, and which wants a `token` or not.
     """
     files = _page_files(offline=not api)
-    listed = []
+    listed: list[dict[str, Any]] = []
     for style in styles:
         data = style.data
         address = f"styles/{style.name}.{_hash(data)[:8]}.onnx"
@@ -145,6 +108,104 @@ def site_files(
     return files
 
 
+@dataclass(frozen=True)
+class Site:
+    """What was published."""
+
+    folder: Path
+    files: int
+    size: int  # bytes
+
+
+def publish(styles: Sequence[str | Path], options: SiteOptions) -> Site:
+    """Write the page with these styles, by default all bundled ones, for a static host.
+
+    Raises UnavailableError without onnxruntime-web, and what `published_styles` and `write_site` raise.
+    """
+    runtime = onnxruntime_web.runtime_folder()
+    if runtime is None:
+        raise UnavailableError(
+            "a static page paints in the browser with onnxruntime-web, which is not there; run npm ci in the checkout, "
+            "or install fastnst anew where Node.js is installed"
+        )
+    check_site(options.output, overwrite=options.overwrite)
+    files = site_files(published_styles(styles), runtime=runtime, api=False)
+    return write_site(options.output, files, overwrite=options.overwrite)
+
+
+def check_site(folder: Path, *, overwrite: bool) -> None:
+    """OutputError for a folder that cannot be written to, or with anything but an earlier site in it."""
+    if os.path.lexists(folder) and not is_folder(folder):
+        raise OutputError(f"{printable(folder)} is a file; give the name of a folder")
+    check_output(folder / "index.html", overwrite=True)
+    foreign = None if overwrite else next(_foreign(folder), None)
+    if foreign is not None:
+        raise OutputError(
+            f"{printable(folder)} holds {printable(foreign)}, which is not of an earlier site; give an empty folder, "
+            "or add --overwrite to write beside it"
+        )
+
+
+def write_site(folder: Path, files: Mapping[str, StaticFile], *, overwrite: bool) -> Site:
+    """Write each file atomically, what others refer to first, and remove what an earlier site no longer needs.
+
+    Raises OutputError as `check_site` does, and if a file cannot be written.
+    """
+    check_site(folder, overwrite=overwrite)
+    size = 0
+    # Whoever is looking at the earlier site, or at the new one too early, finds what its page asks for.
+    last = ("styles.json", "index.html", "service-worker.js")
+    for address in sorted(
+        files, key=lambda name: (not files[name].immutable, last.index(name) if name in last else -1)
+    ):
+        content = files[address].content
+        with atomic_write(folder / address) as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                with open(content, "rb") as given:
+                    shutil.copyfileobj(given, file)
+            size += file.tell()
+    for address in [name for name in _versioned(folder) if name not in files]:
+        with suppress(OSError):  # what stays does no harm
+            (folder / address).unlink()
+            for parent in PurePosixPath(address).parents[:-1]:
+                (folder / parent).rmdir()  # as far as they are empty
+    for used in {folder, *((folder / address).parent for address in files)}:
+        remove_leftovers(used)
+    return Site(folder, len(files), size)
+
+
+def _foreign(folder: Path) -> Iterator[str]:
+    """Addresses of files below a folder that no earlier site put there."""
+    try:
+        styles = json.loads((folder / "styles.json").read_bytes())
+        plain = (
+            {*AT_ROOT, "styles.json", "reference.json"} if {"version", "runtime", "styles"} <= set(styles) else set()
+        )
+    except (OSError, ValueError, TypeError):
+        plain = set()
+    for address in _files_below(folder):
+        if address not in plain and not _VERSIONED.fullmatch(address) and not _TEMPORARY.fullmatch(address):
+            yield address
+
+
+def _versioned(folder: Path) -> Iterator[str]:
+    """Addresses of files with their version in the name."""
+    for part in ("assets", "styles", "runtime"):
+        for address in _files_below(folder / part):
+            if _VERSIONED.fullmatch(f"{part}/{address}"):
+                yield f"{part}/{address}"
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Addresses of all that is below a folder and no folder, links to folders included."""
+    for where, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]  # noqa: PTH114, PTH118
+        for name in sorted(names + links):
+            yield (Path(where) / name).relative_to(folder).as_posix()
+
+
 def reference(style: Published) -> dict[str, Any]:
     """A small picture and what ONNX Runtime makes of it, which a browser's WebGPU has to agree with."""
     rgb = resize(read_picture(SAMPLE), REFERENCE_SIDE, REFERENCE_SIDE).rgb
@@ -167,93 +228,6 @@ def _page_files(*, offline: bool) -> dict[str, StaticFile]:
             text = paths[name].read_text(encoding="utf-8").replace(ASSETS, folder)
             files[name] = _static(name, text.encode(), immutable=False)
     return files
-
-
-def _expanded(given: str | Path) -> Iterable[str | Path]:
-    """A style, or those of a folder: of files of one name the .onnx."""
-    if not is_folder(given):
-        return [given]
-    paths = {path.stem: path for kind in ("safetensors", "onnx") for path in sorted(Path(given).glob(f"*.{kind}"))}
-    if not paths:
-        raise UsageError(f"{printable(given)} holds no .onnx or .safetensors file; give a folder of styles")
-    return [paths[name] for name in sorted(paths)]
-
-
-def _published(given: str | Path) -> Published:
-    """A bundled style by name, or a file."""
-    path = style_file(given, "onnx")
-    if str(given) in bundled_names() and path == bundled_style(str(given)).onnx:
-        style = bundled_style(str(given))
-        preview = _tile_of_sheet(style.preview) if style.preview.is_file() else None
-        title = title_of(style.name, style.credit, style.preset)
-        return Published(style.name, title, style.credit, style.preset, path, preview)
-    if not _NAME.fullmatch(path.stem):
-        raise UsageError(
-            f"{printable(path)} cannot be an address: letters, digits, - and _ can, up to 64; rename the file"
-        )
-    onnx, meta = _of_checkpoint(path) if path.suffix == ".safetensors" else _of_onnx(path)
-    credit = str(meta.style.get("credit", ""))
-    beside = path.with_suffix(".jpg")
-    preview = _small(beside) if beside.is_file() else _painted(path.stem, onnx)
-    return Published(path.stem, title_of(path.stem, credit, meta.preset), credit, meta.preset, onnx, preview)
-
-
-def _of_onnx(path: Path) -> tuple[bytes | Path, CheckpointMeta]:
-    """An exported style as the page takes it: float32 outside and inside."""
-    if path.suffix != ".onnx":
-        raise ModelError(f"{printable(path)} is no style; give a bundled name, a .safetensors or an .onnx file")
-    data, file = read_onnx(path)
-    if "fastnst" not in file.metadata:
-        raise ModelError(
-            f"{printable(path)} was not exported by fastnst, and the page cannot know what it takes; turn its original "
-            "into a checkpoint with fastnst import"
-        )
-    meta = CheckpointMeta.from_json(file.metadata["fastnst"], path)
-    if "precision" not in file.metadata and "float" in str(read_signature(data)[0].get("image")):
-        return path, meta
-    try:
-        config = NetConfig(**meta.net)
-        return build(config, read_weights(config, data), metadata={"fastnst": meta.to_json()}), meta
-    except (TypeError, ValueError, UsageError) as error:
-        raise ModelError(f"{printable(path)} does not name its layers ({error}); export the style again") from error
-
-
-def _of_checkpoint(path: Path) -> tuple[bytes, CheckpointMeta]:
-    """A checkpoint exported in memory."""
-    engine = open_engine(path, device="cpu")
-    network = engine.banded
-    return build(network.config, network.weights, metadata={"fastnst": engine.meta.to_json()}), engine.meta
-
-
-def title_of(name: str, credit: str, preset: str) -> str:
-    """A name as people write it, its words as the credit spells them: composition-viii -> Composition VIII."""
-    *words, last = re.split(r"[-_]", name)
-    words, variant = (words, f", {last}") if words and last == preset else ([*words, last], "")
-    spelled = {word.lower(): word for word in re.findall(r"\w+", credit)}
-    title = " ".join(spelled.get(word.lower(), word.capitalize()) for word in words)
-    return title[:1].upper() + title[1:] + variant
-
-
-def _tile_of_sheet(path: Path) -> bytes:
-    with Image.open(path) as sheet:
-        return _jpeg(sheet.crop(_PREVIEW_TILE))
-
-
-def _small(path: Path) -> bytes:
-    return encode_picture(read_picture(path, max_size=_PREVIEW_SIDE), "JPEG", 85)
-
-
-def _painted(name: str, onnx: bytes | Path) -> bytes:
-    """A photograph in a style."""
-    data = onnx if isinstance(onnx, bytes) else onnx.read_bytes()
-    engine = OnnxEngine(Path(f"{name}.onnx"), "cpu", data=data)
-    return _jpeg(Image.fromarray(to_pixels(engine(to_array(read_picture(SAMPLE).rgb)))))
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def _static(name: str, content: bytes | Path, *, immutable: bool) -> StaticFile:
