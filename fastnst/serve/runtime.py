@@ -1,5 +1,6 @@
 """Where onnxruntime-web lies, which runs styles in a browser: an npm package that builds fetch, no part of this one."""
 
+import json
 from pathlib import Path
 
 VERSION = "1.30.0"
@@ -44,13 +45,19 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def runtime_folder() -> Path | None:
-    """The folder of onnxruntime-web's files: in an installed wheel, or as npm installs it in a checkout.
-
-    None where neither is, or an unfinished or another version.
-    """
+    """The folder of the files: in an installed package, or where npm puts them in a checkout; None without them."""
     installed = _PACKAGE / "serve" / "runtime"
-    checkout = _PACKAGE.parent / "node_modules" / "onnxruntime-web" / "dist"
-    return next((folder for folder in (installed, checkout) if _is_complete(folder)), None)
+    return installed if _is_complete(installed) else installed_by_npm(_PACKAGE.parent)
+
+
+def installed_by_npm(root: Path) -> Path | None:
+    """The folder of the files where npm installed them below `root`; None without all of them, or of another version."""
+    package = root / "node_modules" / "onnxruntime-web"
+    try:
+        version = json.loads((package / "package.json").read_bytes())["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return package / "dist" if version == VERSION and _is_complete(package / "dist") else None
 
 
 def _is_complete(folder: Path) -> bool:
