@@ -51,7 +51,7 @@ def runtime_folder() -> Path | None:
 
 
 def installed_by_npm(root: Path) -> Path | None:
-    """The folder of the files where npm installed them below `root`; None without all of them, or of another version."""
+    """The folder of the files where npm installed them below `root`; None without them all, or of another version."""
     package = root / "node_modules" / "onnxruntime-web"
     try:
         version = json.loads((package / "package.json").read_bytes())["version"]
