@@ -1,0 +1,65 @@
+// One style between two: each weight the mean of theirs, as fastnst stylize --mix does.
+
+import { floatConstant, floats, ModelError, writeModel } from "./onnx.js";
+
+const RELATED = 0.5; // likeness of kernels that mix; those of strangers have about 0
+
+/**
+ * The file of a network between two, of which the second has a share, 0..1.
+ *
+ * Kernels may be stored as learned or as applied: what makes one of the other is linear, so the mean is the same.
+ * Throws ModelError for networks of different shapes, and for those that were not trained from the same start.
+ */
+export function mixed(one, other, share) {
+  if (!sameNetwork(one, other)) {
+    throw new ModelError("these styles are networks of different shapes, which do not mix");
+  }
+  if (likeness(one, other) < RELATED) {
+    throw new ModelError("these styles were not trained from the same start, so they do not mix");
+  }
+  const constants = new Map();
+  for (const [name, constant] of one.constants) {
+    const [a, b] = [constant, other.constants.get(name)].map(floats);
+    // In float32 even where both are stored as float16: the graph casts to that first of all.
+    constants.set(name, a ? floatConstant(name, constant.shape, mean(a, b, share)) : constant);
+  }
+  return writeModel({ ...one, constants });
+}
+
+function sameNetwork(one, other) {
+  const same =
+    one.nodes.length === other.nodes.length &&
+    one.constants.size === other.constants.size &&
+    one.nodes.every((node, place) => sameBytes(node.bytes, other.nodes[place].bytes));
+  return same && [...one.constants].every(([name, constant]) => sameConstant(constant, other.constants.get(name)));
+}
+
+function sameConstant(a, b) {
+  if (!b || a.kind !== b.kind || a.shape.join() !== b.shape.join()) return false;
+  return floats(a) !== null || sameBytes(a.bytes, b.bytes);
+}
+
+function sameBytes(a, b) {
+  return a.length === b.length && a.every((byte, place) => byte === b[place]);
+}
+
+/** Cosine of the angle between the kernels of two networks. */
+function likeness(one, other) {
+  let both = 0;
+  let ones = 0;
+  let others = 0;
+  for (const [name, constant] of one.constants) {
+    if (constant.shape.length !== 4) continue;
+    const [a, b] = [constant, other.constants.get(name)].map(floats);
+    for (let i = 0; i < a.length; i++) {
+      both += a[i] * b[i];
+      ones += a[i] * a[i];
+      others += b[i] * b[i];
+    }
+  }
+  return both / Math.max(Math.sqrt(ones * others), 1e-30);
+}
+
+function mean(a, b, share) {
+  return a.map((value, place) => value + (b[place] - value) * share);
+}
