@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageFilter
 
 from fastnst.config import MaskOptions
-from fastnst.errors import InputError
+from fastnst.errors import InputError, SizeError
 from fastnst.files import printable
 from fastnst.image import LUMA, SMALLEST, Picture, Pixels, read_picture
 
@@ -119,7 +119,7 @@ def stroke_scale(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """
     height, width = (max(1, round(side * scale)) for side in size)
     if min(height, width) < SMALLEST:
-        raise InputError(
+        raise SizeError(
             f"a picture of {size[1]}x{size[0]} pixels would be painted at {width}x{height} for such large strokes but "
             f"at least {SMALLEST}x{SMALLEST} are needed; choose a smaller --stroke"
         )
@@ -222,19 +222,22 @@ def read_mask(options: MaskOptions, size: tuple[int, int]) -> Pixels:
     Raises InputError if it has other proportions or leaves nothing.
     """
     assert options.mask is not None
-    name = printable(options.mask)
-    picture = read_picture(options.mask)
+    return mask_of(read_picture(options.mask), options, size, f"the mask {printable(options.mask)}")
+
+
+def mask_of(picture: Picture, options: MaskOptions, size: tuple[int, int], name: str = "the mask") -> Pixels:
+    """The same of a mask that is decoded already; the messages call it by the name."""
     height, width = size
     if not _same_proportions(picture.size, size):
         raise InputError(
-            f"the mask {name} has {picture.size[1]}x{picture.size[0]} pixels but the picture {width}x{height}; "
+            f"{name} has {picture.size[1]}x{picture.size[0]} pixels but the picture {width}x{height}; "
             "give one of the same size or proportions"
         )
     mask = _pixels(picture.rgb @ _LUMA) if picture.alpha is None else picture.alpha
     mask = 255 - mask if options.invert_mask else mask
     if not mask.any():
         remedy = "leave out" if options.invert_mask else "make the shape white, or add"
-        raise InputError(f"the mask {name} leaves nothing to paint; {remedy} --invert-mask")
+        raise InputError(f"{name} leaves nothing to paint; {remedy} --invert-mask")
     # A triangle as the filter, which does not ring: around a shape there must be nothing.
     mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
     return np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.feather)))

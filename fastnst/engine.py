@@ -3,7 +3,9 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -12,7 +14,15 @@ import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
 from fastnst.device import Device, onnx_providers, onnx_runtime, torch_device
-from fastnst.errors import FastnstError, ModelError, UnavailableError, UnsafeModelError, UsageError, first_line
+from fastnst.errors import (
+    FastnstError,
+    ModelError,
+    StoppedError,
+    UnavailableError,
+    UnsafeModelError,
+    UsageError,
+    first_line,
+)
 from fastnst.files import printable, refuse_address
 from fastnst.foreign.onnx_style import Adapter, End
 from fastnst.image import Array
@@ -30,10 +40,41 @@ log = logging.getLogger(__name__)
 RELATED = 0.5  # likeness of networks that mix; the bundled ones have 0.75 and more, strangers about 0
 
 
+class Stop:
+    """Ends what an engine paints, from another thread, once and for good."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: list[Callable[[], None]] = []
+        self.is_set = False
+
+    def set(self) -> None:
+        """End what runs now, and whatever would begin later."""
+        with self._lock:
+            self.is_set = True
+            for end in self._ends:
+                end()
+
+    @contextmanager
+    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+        """The block is work that `end` ends; it is called at once if this is set already."""
+        with self._lock:
+            self._ends.append(end)
+            if self.is_set:
+                end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.remove(end)
+
+
 class Engine(Protocol):
     """Runs one trained style: (N, 3, H, W) float32 RGB 0..1 -> same shape and range, any H and W of at least 16."""
 
-    def __call__(self, images: Array) -> Array: ...
+    def __call__(self, images: Array, stop: Stop | None = None) -> Array:
+        """StoppedError if it was stopped: ONNX Runtime between two layers, torch not before it is done."""
+        ...
 
     @property
     def meta(self) -> CheckpointMeta:
@@ -142,6 +183,8 @@ class OnnxEngine:
         self.session = _session(self.data, device, path)
         self.input, self.uint8 = self.session.get_inputs()[0].name, False
         self.adapter: Adapter | None = None
+        self.frugal = False  # whether memory is given back after each picture, for many styles in one process
+        self._current = threading.local()  # the Stop of the picture that a thread paints
         takes, gives = _ends(self.session, path)
         if "fastnst" in self.metadata:
             _check_unused(options, path)
@@ -150,7 +193,8 @@ class OnnxEngine:
         else:
             self.adapter = Adapter(self._run, takes, gives, options or OnnxOptions(), self.metadata, path)
 
-    def __call__(self, images: Array) -> Array:
+    def __call__(self, images: Array, stop: Stop | None = None) -> Array:
+        self._current.stop = stop or Stop()
         if self.adapter is not None:
             return self.adapter(images)
         given: Any = images
@@ -187,9 +231,21 @@ class OnnxEngine:
 
     def _run(self, given: Any) -> Any:
         """The network alone, in its own types."""
+        stop: Stop = getattr(self._current, "stop", None) or Stop()
+        options = onnx_runtime().RunOptions()
+        options.log_severity_level = 4
+        if self.frugal:
+            arenas = [
+                {"CPUExecutionProvider": "cpu:0", "CUDAExecutionProvider": "gpu:0"}[name]
+                for name in self.session.get_providers()
+            ]
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", ";".join(arenas))
         try:
-            return self.session.run(None, {self.input: given})[0]
+            with stop.ending(lambda: setattr(options, "terminate", True)):
+                return self.session.run(None, {self.input: given}, options)[0]
         except Exception as error:
+            if stop.is_set:
+                raise StoppedError("painting was stopped") from error
             shape = ", ".join(map(str, given.shape))
             raise FastnstError(f"ONNX Runtime failed on a picture ({shape}): {_reason(error)}") from error
 
@@ -221,12 +277,14 @@ class TorchEngine:
         self.device = torch_device(device)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def __call__(self, images: Array) -> Array:
+    def __call__(self, images: Array, stop: Stop | None = None) -> Array:
         import torch
 
         with torch.inference_mode():
             content = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
             stylized: Array = self.net(content).clamp(0, 1).cpu().numpy()
+        if stop is not None and stop.is_set:
+            raise StoppedError("painting was stopped")
         return stylized
 
     @cached_property

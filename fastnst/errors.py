@@ -1,4 +1,4 @@
-"""What can go wrong, as a few classes that carry an exit status and an HTTP status.
+"""What can go wrong, as a few classes that carry an exit status, an HTTP status and a word for programs.
 
 Messages are one sentence: what was given, what is needed, what to do.
 """
@@ -9,6 +9,7 @@ class FastnstError(Exception):
 
     exit_status = 1
     http_status = 500
+    code = "internal"
 
 
 class UsageError(FastnstError):
@@ -16,12 +17,14 @@ class UsageError(FastnstError):
 
     exit_status = 2
     http_status = 400
+    code = "bad_request"
 
 
 class UnavailableError(FastnstError):
     """A device, a backend or an optional package that this environment lacks."""
 
     exit_status = 3
+    code = "environment"
 
 
 class InputError(FastnstError):
@@ -29,32 +32,54 @@ class InputError(FastnstError):
 
     exit_status = 4
     http_status = 422
+    code = "unusable_input"
+
+
+class SizeError(InputError):
+    """A picture of more or fewer pixels than can be painted."""
+
+    code = "image_dimensions"
 
 
 class UnsupportedFormatError(InputError):
     """Bytes that are not one of the picture formats fastnst reads."""
 
     http_status = 415
+    code = "unsupported_format"
 
 
 class ModelError(InputError):
     """A style or checkpoint file that is damaged, foreign or not what it claims."""
 
+    http_status = 503
+    code = "model_unusable"
+
 
 class UnsafeModelError(ModelError):
     """A model file that could run code or read other files."""
+
+    code = "model_unsafe"
 
 
 class OutputError(FastnstError):
     """An output that exists already or cannot be written."""
 
     exit_status = 5
+    code = "output"
 
 
 class DivergedError(FastnstError):
     """Training that met a loss or gradient that is not a number."""
 
     exit_status = 6
+    code = "diverged"
+
+
+class StoppedError(FastnstError):
+    """Painting that another thread ended before it was done."""
+
+    http_status = 503
+    code = "stopped"
 
 
 class Interrupted(FastnstError):

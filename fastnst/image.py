@@ -24,7 +24,7 @@ from fastnst.decode.modes import with_range
 from fastnst.decode.orientation import upright, upright_in_memory
 from fastnst.decode.pillow import decoding, draft, load, not_read, open_image, quiet, to_srgb
 from fastnst.decode.png import clear_deep_color, deep_color_is_transparent
-from fastnst.errors import FastnstError, InputError, OutputError, UnsupportedFormatError, UsageError
+from fastnst.errors import FastnstError, InputError, OutputError, SizeError, UnsupportedFormatError, UsageError
 from fastnst.files import printable, write_bytes, write_stdout
 
 log = logging.getLogger(__name__)
@@ -313,7 +313,7 @@ def _check_gate(data: bytes, name: str, limits: Limits) -> str:
 def check_size(height: int, width: int, name: str, limits: Limits) -> None:
     """InputError for a height or a width, or a number of pixels, that is not decoded."""
     if width * height > limits.pixels or max(width, height) > limits.side:
-        raise InputError(
+        raise SizeError(
             f"{name} is {width}x{height} pixels but at most {limits.pixels / 1e6:g} million and "
             f"{limits.side} a side are decoded; {limits.remedy}"
         )
@@ -323,7 +323,7 @@ def check_size(height: int, width: int, name: str, limits: Limits) -> None:
 def _check_smallest(height: int, width: int, name: str, limits: Limits) -> None:
     if min(height, width) < limits.smallest:
         least = f"{limits.smallest}x{limits.smallest}"
-        raise InputError(f"{name} is {width}x{height} pixels but at least {least} are needed; enlarge it first")
+        raise SizeError(f"{name} is {width}x{height} pixels but at least {least} are needed; enlarge it first")
 
 
 def _profile(image: Image.Image) -> bytes:

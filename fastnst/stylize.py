@@ -21,6 +21,7 @@ from fastnst.compose import (
     fineness,
     keep_histogram_colors,
     keep_luma_colors,
+    mask_of,
     natural_mix,
     read_mask,
     stroke_scale,
@@ -28,8 +29,8 @@ from fastnst.compose import (
 )
 from fastnst.config import EngineName, OnnxOptions, StylizeOptions
 from fastnst.device import Device, free_memory
-from fastnst.engine import Engine, mixed, open_engine
-from fastnst.errors import FastnstError, UsageError
+from fastnst.engine import Engine, Stop, mixed, open_engine
+from fastnst.errors import FastnstError, StoppedError, UsageError
 from fastnst.image import (
     Limits,
     Picture,
@@ -61,11 +62,13 @@ class Hooks:
     on_moments: OnMoments | None = None  # changes the statistics of each norm; then pictures are stylized in bands
     outside_moments: OnMoments | None = None  # the same in the network of what is outside the mask
     stopped: Callable[[], bool] = lambda: False  # once it is true nothing is begun, and a picture in bands is given up
+    stop: Stop | None = None  # the same, and it ends a whole picture that the engine is at
+    memory: int | None = None  # bytes that whole pictures at once may take [default: half of what is free]
 
     def check(self) -> None:
-        """Raises FastnstError if the work was stopped."""
-        if self.stopped():
-            raise FastnstError("stylizing was stopped")
+        """Raises StoppedError if the work was stopped."""
+        if self.stopped() or (self.stop is not None and self.stop.is_set):
+            raise StoppedError("stylizing was stopped")
 
     def report(self, share: float) -> None:
         """Tell how far a picture in bands is, unless the work was stopped, as in check."""
@@ -83,7 +86,7 @@ class PixelEngine:
 
     def __call__(self, contents: Sequence[Pixels], options: StylizeOptions, hooks: Hooks) -> list[Pixels]:
         """Pixels (H, W, 3), all of one size -> the same, stylized all over."""
-        if options.tile is not None or hooks.on_moments is not None or self._exceeds_memory(contents):
+        if options.tile is not None or hooks.on_moments is not None or self._exceeds_memory(contents, hooks.memory):
             network, tile = self.engine.banded, options.tile or DEFAULT_TILE
             with self._turn(hooks):
                 return [
@@ -91,7 +94,7 @@ class PixelEngine:
                 ]
         images = np.concatenate([to_array(rgb) for rgb in contents])
         with self._turn(hooks):
-            stylized = self.engine(images)
+            stylized = self.engine(images) if hooks.stop is None else self.engine(images, hooks.stop)
         return [to_pixels(one) for one in stylized]
 
     @contextmanager
@@ -103,21 +106,23 @@ class PixelEngine:
             if hooks.on_busy is not None:
                 hooks.on_busy(time.perf_counter() - started)
 
-    def _exceeds_memory(self, contents: Sequence[Pixels]) -> bool:
-        """Whether whole pictures at once might take more than half of the memory that is free."""
+    def _exceeds_memory(self, contents: Sequence[Pixels], allowed: int | None) -> bool:
+        """Whether whole pictures at once might take more than what is allowed, else half of the memory that is free."""
         height, width = contents[0].shape[:2]
-        free = free_memory() if len(contents) * height * width > ALWAYS_WHOLE else None
-        if free is None:
+        if allowed is None and len(contents) * height * width > ALWAYS_WHOLE:
+            free = free_memory()
+            allowed = None if free is None else free // 2
+        if allowed is None:
             return False
         try:
             needed = len(contents) * memory_needed(self.engine.banded.config, height, width)
         except FastnstError:  # a style that has no layers to run one by one
             return False
-        if needed > free // 2:
+        if needed > allowed:
             log.info(
                 "%dx%d pixels at once would take %.1f GB, so they are painted in bands", width, height, needed / 1e9
             )
-        return needed > free // 2
+        return needed > allowed
 
 
 class Stylizer:
@@ -170,16 +175,24 @@ class Stylizer:
         return self.stylize_picture(from_source(image, **_decoding(options)), options).to_pil()
 
     def stylize_picture(
-        self, picture: Picture, options: StylizeOptions | None = None, hooks: Hooks = Hooks()
+        self,
+        picture: Picture,
+        options: StylizeOptions | None = None,
+        hooks: Hooks = Hooks(),
+        mask: Picture | None = None,
     ) -> Picture:
-        """Stylize a decoded picture.
+        """Stylize a decoded picture, within a decoded mask if one is given, whatever the mask of the options is.
 
         Raises UsageError for a second style without a mask, InputError for a mask or strokes that do not fit.
         """
-        return self.stylize_pictures([picture], options, hooks)[0]
+        return self.stylize_pictures([picture], options, hooks, mask)[0]
 
     def stylize_pictures(
-        self, pictures: Sequence[Picture], options: StylizeOptions | None = None, hooks: Hooks = Hooks()
+        self,
+        pictures: Sequence[Picture],
+        options: StylizeOptions | None = None,
+        hooks: Hooks = Hooks(),
+        given_mask: Picture | None = None,
     ) -> list[Picture]:
         """Stylize pictures of one size at once, such as frames of a clip; raises what `stylize_picture` raises."""
         options = _options(options)
@@ -187,7 +200,7 @@ class Stylizer:
         check_outside(self.outside is not None, options)
         if options.max_size is not None:
             pictures = [shrink(picture, options.max_size) for picture in pictures]
-        mask = None if options.mask is None else read_mask(options, pictures[0].size)
+        mask = _mask(given_mask, options, pictures[0].size)
         contents = [picture.rgb for picture in pictures]
         stylized = [
             Picture(rgb, picture.alpha)
@@ -276,6 +289,12 @@ def _options(options: StylizeOptions | None) -> StylizeOptions:
     if options is not None and not isinstance(options, StylizeOptions):
         raise UsageError(f"options are {in_words(options)} but must be StylizeOptions; make them with StylizeOptions()")
     return options or StylizeOptions()
+
+
+def _mask(given: Picture | None, options: StylizeOptions, size: tuple[int, int]) -> Pixels | None:
+    if given is not None:
+        return mask_of(given, options, size)
+    return None if options.mask is None else read_mask(options, size)
 
 
 def _check_pictures(pictures: Sequence[Picture]) -> None:

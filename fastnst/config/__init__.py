@@ -17,6 +17,7 @@ from fastnst.config.optimize import (
     TradeoffConfig,
 )
 from fastnst.config.ranges import check_range, seconds
+from fastnst.config.serve import ServeLimits, ServeOptions
 from fastnst.config.shared import CONTENT_LAYERS, LISTED, STYLE_LAYERS, MaskOptions, OneImage, layer_weights
 from fastnst.config.site import SiteOptions
 from fastnst.config.stylize import (
@@ -62,6 +63,8 @@ __all__ = [
     "PixelValues",
     "Preset",
     "ReconstructConfig",
+    "ServeLimits",
+    "ServeOptions",
     "SheetConfig",
     "SiteOptions",
     "StylizeBenchmark",

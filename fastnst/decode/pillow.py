@@ -18,11 +18,12 @@ from fastnst.decode import profiles
 from fastnst.decode.formats import MAGIC, Foreign
 from fastnst.decode.modes import white_of
 from fastnst.decode.png import open_png
-from fastnst.errors import FastnstError, InputError, UnsupportedFormatError, first_line
+from fastnst.errors import FastnstError, InputError, SizeError, UnsupportedFormatError, first_line
 
 log = logging.getLogger(__name__)
 
 _Pixels = npt.NDArray[np.uint8]
+_ROWS = 64  # of a picture at once
 _LENIENT = ("JPEG", "PNG", "GIF", "TIFF", "BMP")  # whose decoders give what there is of a damaged file
 _truncation, _filters = threading.Lock(), threading.Lock()  # Python's warning filters and Pillow's switch are global
 
@@ -37,7 +38,7 @@ def decoding(name: str) -> Iterator[None]:
     except Foreign as error:
         raise UnsupportedFormatError(not_read(name, str(error))) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} claims a size far beyond what is decoded; scale it down first") from error
+        raise SizeError(f"{name} claims a size far beyond what is decoded; scale it down first") from error
     # Pillow raises OSError, ValueError, SyntaxError, EOFError, struct.error and others for damaged files.
     except (Exception, MemoryError) as error:
         raise InputError(f"{name} is damaged and cannot be decoded ({_reason(error)}); save it again") from error
@@ -118,8 +119,12 @@ def to_srgb(image: Image.Image, profile: bytes, name: str) -> tuple[_Pixels, _Pi
     if alpha is None or alpha.min() == 255:
         return np.ascontiguousarray(rgb), None
     # Colors under full transparency are arbitrary and must not bleed into what is stylized beside them.
-    cover = alpha[..., None].astype(np.float32) / 255
-    return np.rint(rgb * cover + 255 * (1 - cover)).astype(np.uint8), alpha
+    on_white = np.empty_like(rgb)
+    for top in range(0, len(rgb), _ROWS):  # floats of all of it would take four times what the pixels do
+        rows = slice(top, top + _ROWS)
+        cover = alpha[rows, :, None].astype(np.float32) / 255
+        on_white[rows] = np.rint(rgb[rows] * cover + 255 * (1 - cover)).astype(np.uint8)
+    return on_white, alpha
 
 
 def _without_transparency(image: Image.Image) -> tuple[Image.Image, _Pixels | None]:
