@@ -1,0 +1,130 @@
+// One style, ready to paint pixels: whole, or in parts with progress.
+
+import { evenOut, withoutEvening } from "./even.js";
+import { Failure } from "./failure.js";
+import { ModelError, readModel, takesBytes, writeModel } from "./onnx.js";
+import { bytesPerPixel, split } from "./split.js";
+
+const WHOLE = 256 * 1024; // pixels up to which a picture is painted in one go
+const MEMORY = 1.75; // times what its values take is what a part was measured to take in WASM
+const UNKNOWN = 600; // bytes for each pixel of a graph that is not understood
+
+export class Network {
+  #runtime;
+  #data;
+  #even;
+  #parts;
+  #whole = null;
+  #sessions = null;
+
+  /** Of the bytes of a file; throws Failure for one that is no style. */
+  constructor(runtime, file) {
+    this.#runtime = runtime;
+    try {
+      this.file = file;
+      this.model = readModel(file);
+      this.bytes = takesBytes(this.model);
+      const { model, even } = withoutEvening(this.model);
+      this.#even = even;
+      this.#data = even ? writeModel(model) : file;
+      this.inputs = model.inputs.map((input) => input.name);
+      this.output = model.outputs[0].name;
+      this.#parts = split(model);
+      this.bytesPerPixel = MEMORY * (bytesPerPixel(model) ?? UNKNOWN);
+    } catch (error) {
+      if (error instanceof ModelError) throw new Failure("model", error.message);
+      throw error;
+    }
+  }
+
+  /** Whether progress is known while a large picture is painted. */
+  get inParts() {
+    return this.#parts !== null;
+  }
+
+  /** A picture -> the same, stylized; `step` is told which share is done. */
+  async paint(picture, step = () => {}) {
+    const { width, height } = picture;
+    const small = width * height <= WHOLE || !this.#parts;
+    const image = this.#tensor(picture);
+    const given = Object.fromEntries(this.inputs.map((name) => [name, image]));
+    const made = small ? await this.#runWhole(given) : await this.#runParts(given, step);
+    const values = await made.getData();
+    made.dispose();
+    return this.#pixels(values, width, height);
+  }
+
+  /** Let go of what was opened for large pictures. */
+  async release({ all = false } = {}) {
+    const opened = this.#sessions ?? [];
+    this.#sessions = null;
+    if (all && this.#whole) opened.push(this.#whole);
+    if (all) this.#whole = null;
+    for (const session of opened) await (await session).release();
+  }
+
+  async #runWhole(given) {
+    this.#whole ??= this.#runtime.session(this.#data);
+    return (await this.#runtime.run(await this.#whole, given))[this.output];
+  }
+
+  async #runParts(given, step) {
+    this.#sessions ??= this.#parts.map(({ data, floating }, place) => {
+      const last = place === this.#parts.length - 1;
+      return this.#runtime.session(data, last ? [] : floating);
+    });
+    const sessions = this.#sessions;
+    const held = new Map(Object.entries(given));
+    let done = 0;
+    try {
+      for (const [place, part] of this.#parts.entries()) {
+        await step(done);
+        const inputs = Object.fromEntries(part.inputs.map((name) => [name, held.get(name)]));
+        const made = await this.#runtime.run(await sessions[place], inputs);
+        Object.entries(made).forEach(([name, tensor]) => held.set(name, tensor));
+        const later = new Set(this.#parts.slice(place + 1).flatMap((next) => next.inputs));
+        for (const [name, tensor] of held) {
+          if (later.has(name) || name === this.output) continue;
+          tensor.dispose();
+          held.delete(name);
+        }
+        done += part.share;
+      }
+    } catch (error) {
+      held.forEach((tensor) => tensor.dispose());
+      throw error;
+    }
+    return held.get(this.output);
+  }
+
+  #tensor({ width, height, data }) {
+    const count = width * height;
+    if (this.bytes) {
+      const rgb = new Uint8Array(3 * count);
+      for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) rgb[3 * i + c] = data[4 * i + c];
+      return this.#runtime.tensor("uint8", rgb, [1, height, width, 3]);
+    }
+    const planes = new Float32Array(3 * count);
+    for (let c = 0; c < 3; c++) {
+      const plane = planes.subarray(c * count, (c + 1) * count);
+      for (let i = 0; i < count; i++) plane[i] = data[4 * i + c] / 255;
+      if (this.#even) plane.set(evenOut(plane, width, height, this.#even));
+    }
+    return this.#runtime.tensor("float32", planes, [1, 3, height, width]);
+  }
+
+  #pixels(values, width, height) {
+    const count = width * height;
+    const data = new Uint8ClampedArray(4 * count);
+    const [step, plane, white] = this.bytes ? [3, 1, 1] : [1, count, 255];
+    for (let i = 0; i < count; i++) {
+      for (let c = 0; c < 3; c++) data[4 * i + c] = values[step * i + c * plane] * white;
+      data[4 * i + 3] = 255;
+    }
+    // A value that is no number would have become black.
+    if (!this.bytes && values.some(Number.isNaN)) {
+      throw new Failure("runtime", "the network painted values that are not numbers");
+    }
+    return { width, height, data };
+  }
+}
