@@ -1,0 +1,189 @@
+"""Processes that decode and encode: one that hangs or crashes is replaced, and only its own job fails."""
+
+import asyncio
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastnst import errors
+from fastnst.config import ServeLimits
+from fastnst.errors import FastnstError, InputError
+from fastnst.image import Picture
+from fastnst.serve import jobs
+from fastnst.serve.bound import worker_memory
+from fastnst.serve.problems import DeadlineError, DecodeError
+
+T = TypeVar("T")
+
+PATIENCE = 10.0  # seconds for one job; 50 megapixels take about one
+
+
+class Crashed(Exception):
+    """A worker that ended in the middle of a job."""
+
+
+class Hanging(Exception):
+    """A worker that did not end a job in time, and was ended."""
+
+
+class _Worker:
+    """A process and the connection to it."""
+
+    def __init__(self, context: Any, memory: int | None) -> None:
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=jobs.work, args=(other, memory), name="fastnst-decoder", daemon=True)
+        self.process.start()
+        other.close()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.connection.close()
+
+
+class Workers:
+    """So many processes, each with one job at a time; the others wait."""
+
+    def __init__(self, limits: ServeLimits, patience: float = PATIENCE) -> None:
+        self.limits, self.patience = limits, patience
+        self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+        if sys.platform != "win32":
+            self._context.set_forkserver_preload([jobs.__name__])
+        self._threads = ThreadPoolExecutor(2 * limits.workers, thread_name_prefix="worker")
+        self._all: set[_Worker] = set()
+        self._replacing: set[asyncio.Future[None]] = set()
+        # A place in it for each, None for one that is yet to be started.
+        self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
+        for _ in range(limits.workers):
+            self._idle.put_nowait(None)
+
+    async def start(self) -> None:
+        """Start all of them; without that each starts with its first job."""
+        unstarted = [await self._idle.get() for _ in range(self.limits.workers)]
+        await asyncio.gather(*map(self._put_back, unstarted))
+
+    async def decode(self, data: bytes, name: str, max_size: int | None = None) -> Picture:
+        """What decode_picture gives.
+
+        Raises its errors, DecodeError if the picture crashes the decoder, DeadlineError if it takes too long.
+        """
+        most = {"pixels": self.limits.max_pixels, "size": self.limits.max_bytes}
+        job = partial(_decoded, {"job": "decode", "name": name, "max_size": max_size, **most}, data)
+        try:
+            return await self._run(job)
+        except Crashed as error:
+            raise DecodeError(f"{name} crashes its decoder; save it again, or in another format") from error
+        except Hanging as error:
+            raise DeadlineError(f"{name} took more than {self.patience:g} seconds to decode; save it again") from error
+
+    async def encode(self, picture: Picture, format: str, quality: int) -> bytes:
+        """What encode_picture gives; FastnstError if that fails."""
+        job = {"job": "encode", "shape": picture.size, "format": format, "quality": quality}
+        try:
+            return await self._run(partial(_encoded, job, picture))
+        except (Crashed, Hanging) as error:
+            raise FastnstError(f"the encoder of {format} failed on a picture of {picture.size}") from error
+
+    async def _run(self, job: Callable[[Connection], T]) -> T:
+        """Do a job in an idle process. Whoever is canceled meanwhile leaves none behind that is still at it."""
+        worker = await self._idle.get()
+        try:
+            try:
+                worker = worker or await self._started()
+            except (OSError, RuntimeError) as error:
+                raise FastnstError(f"no process to decode in could be started: {error}") from error
+            done = asyncio.wrap_future(self._threads.submit(job, worker.connection))
+            async with asyncio.timeout(self.patience):
+                return await done
+        except FastnstError:
+            raise
+        except BaseException as error:
+            # Whatever it was, this process is in the middle of something.
+            broken, worker = worker, None
+            if broken is not None:
+                self._discard(broken)
+            if isinstance(error, TimeoutError):
+                raise Hanging from error
+            if isinstance(error, (EOFError, OSError, ValueError, KeyError, TypeError)):
+                raise Crashed from error
+            raise
+        finally:
+            self._replace(worker)
+
+    def _replace(self, worker: _Worker | None) -> None:
+        if worker is not None:
+            self._idle.put_nowait(worker)
+        else:
+            replacing = asyncio.ensure_future(self._put_back(None))
+            self._replacing.add(replacing)
+            replacing.add_done_callback(self._replacing.discard)
+
+    async def _put_back(self, worker: _Worker | None) -> None:
+        with suppress(OSError, RuntimeError):  # no process to be had: the next job tries again
+            worker = worker or await self._started()
+        self._idle.put_nowait(worker)
+
+    async def _started(self) -> _Worker:
+        memory = worker_memory(self.limits)
+        worker = await asyncio.wrap_future(self._threads.submit(_Worker, self._context, memory))
+        self._all.add(worker)
+        return worker
+
+    def _discard(self, worker: _Worker) -> None:
+        self._all.discard(worker)
+        worker.process.kill()  # at once, so that the thread that waits for it ends
+        self._threads.submit(worker.end)
+
+    def close(self) -> None:
+        """End all of them, whatever they do."""
+        for worker in self._all:
+            worker.process.kill()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _decoded(job: dict[str, Any], data: bytes, connection: Connection) -> Picture:
+    """The answer to a decode job, read into the arrays that hold it; ValueError if it is not what it should be."""
+    jobs.send(connection, job, data)
+    answer = _answer(connection)
+    height, width = answer["shape"]
+    if not 0 < height * width <= job["pixels"]:
+        raise ValueError("a shape that was not asked for")
+    parts = [np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)][: answer["parts"]]
+    for part in parts:
+        if connection.recv_bytes_into(part.data.cast("B")) != part.nbytes:
+            raise ValueError("pixels are missing")
+    return Picture(*parts)
+
+
+def _encoded(job: dict[str, Any], picture: Picture, connection: Connection) -> bytes:
+    parts = [picture.rgb] if picture.alpha is None else [picture.rgb, picture.alpha]
+    jobs.send(connection, job, *map(np.ascontiguousarray, parts))
+    _answer(connection)
+    return connection.recv_bytes()
+
+
+def _answer(connection: Connection) -> dict[str, Any]:
+    """What a worker says of the parts that follow; the error that it tells, if it does."""
+    answer: dict[str, Any] = json.loads(connection.recv_bytes())
+    if "error" in answer:
+        raise _error(answer["error"], answer["message"])
+    return answer
+
+
+def _error(name: str, message: str) -> FastnstError:
+    """An error by the name of its class; a picture that is unusable without more is one that cannot be decoded."""
+    kind: Any = getattr(errors, name, None)
+    if kind is InputError:
+        return DecodeError(message)
+    known = isinstance(kind, type) and issubclass(kind, InputError)
+    error: FastnstError = kind(message) if known else FastnstError(message)
+    return error
