@@ -1,0 +1,29 @@
+// What makes the page work without a network, and with threads on hosts whose headers cannot be set.
+
+const TRIED = "fastnst-reloaded";
+
+/** Register the service worker and have it keep what the page needs; `idle` tells whether a reload disturbs nobody. */
+export async function keepOffline(config, idle) {
+  if (!config.offline || !navigator.serviceWorker) return;
+  try {
+    await navigator.serviceWorker.register("service-worker.js");
+  } catch {
+    return; // a private window, or a browser that forbids it: the page works without
+  }
+  const { active } = await navigator.serviceWorker.ready;
+  const runtime = config.runtime
+    ? ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => config.runtime + name)
+    : [];
+  const styles = config.styles.flatMap(({ file, preview }) => [file, ...(preview ? [preview] : [])]);
+  const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+  active.postMessage({ keep: [...new Set([...styles, ...runtime, ...loaded].map(absolute))] });
+  // Its headers give the page threads from the next load on.
+  if (!self.crossOriginIsolated && !sessionStorage.getItem(TRIED) && idle()) {
+    sessionStorage.setItem(TRIED, "1");
+    location.reload();
+  }
+}
+
+function absolute(address) {
+  return new URL(address, document.baseURI).href;
+}
