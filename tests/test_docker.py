@@ -18,6 +18,7 @@ from helpers.material import ROOT
 
 from fastnst.cli.main import app  # with all its commands
 from fastnst.config import ServeOptions
+from fastnst.serve.bound import memory_bound
 
 DOCKER = ROOT / "docker"
 ENTRYPOINT = DOCKER / "entrypoint"
@@ -219,7 +220,7 @@ class TestCompose:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["tmpfs"] == ["/tmp:size=1g,mode=1777"]
+        assert service["tmpfs"] == ["/tmp:size=64m,mode=1777"]
         assert service["mem_limit"]
         assert service["pids_limit"]
         assert "privileged" not in service
@@ -236,7 +237,8 @@ class TestCompose:
     @pytest.mark.parametrize("name", ["serve", "serve-gpu"])
     def test_the_service_listens_for_a_proxy_here_and_wants_a_token(self, name):
         service = SERVICES[name]
-        options = understood(service["command"])["options"]
+        words = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", word) for word in service["command"]]
+        options = understood(words)["options"]
 
         assert service["ports"] == [f"127.0.0.1:{options.port}:{options.port}"]
         assert service["secrets"] == ["token"]
@@ -244,6 +246,7 @@ class TestCompose:
         assert "file" in COMPOSE["secrets"]["token"]
         assert "healthcheck" not in service  # that of the image
         assert int(service["stop_grace_period"].removesuffix("s")) > options.drain
+        assert memory_bound(options).total < int(service["mem_limit"].removesuffix("g")) << 30
 
     def test_a_gpu_is_taken_only_where_it_is_asked_for(self):
         assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["serve"]
