@@ -183,8 +183,8 @@ async function paint() {
 }
 
 function factsOf({ width, height, here, seconds }) {
-  const where = here ? `in this browser with ${studio.engine}` : "on the server";
-  return `${width} × ${height} pixels, painted ${where} in ${seconds.toFixed(1)} s`;
+  const where = here ? `in this browser (${studio.engine})` : "on the server";
+  return `${width} × ${height} pixels, painted ${where} in ${seconds.toFixed(1)} s.`;
 }
 
 /** A small painting that follows the controls while they move; one at a time, then the latest. */
@@ -198,7 +198,7 @@ async function preview() {
     const job = previewing;
     try {
       const painted = await studio.paint(job);
-      if (previewing && picture === job.picture) await stage.painting(painted, { sketch: true });
+      if (previewing && picture === job.picture) await stage.painting(painted);
     } catch {
       // The painting at full size, which follows, says what is wrong.
     }
@@ -226,15 +226,7 @@ function fail(error) {
 }
 
 function complain(text) {
-  if (picture) {
-    placard.notice(text);
-  } else {
-    find("label").hidden = false;
-    placard.ask();
-    find("title").textContent = "That did not work";
-    find("credit").textContent = "";
-    placard.notice(text);
-  }
+  placard.notice(text);
 }
 
 function cancel() {
@@ -275,7 +267,6 @@ function show(state) {
   find("invitation").hidden = !empty;
   find("label").hidden = empty;
   find("start-over").hidden = empty;
-  find("easel-tools").hidden = empty;
   if (state !== "done") find("facts").textContent = "";
   placard.actions(state === "done");
 }

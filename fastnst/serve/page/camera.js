@@ -1,8 +1,8 @@
 // The camera: what it sees, painted live, and a still of it.
 
 const FASTEST = 24; // frames each second, above which there is room for larger ones
-const SLOWEST = 8;
-const SIDES = { least: 128, first: 256, most: 512 }; // of the longer side that is painted
+const SLOWEST = 6;
+const SIDES = { least: 160, first: 256, most: 512 }; // of the longer side that is painted
 
 const REASONS = {
   NotAllowedError: "The browser did not let this page use the camera. Allow it beside the address, and try again.",
@@ -34,7 +34,7 @@ export class Camera {
   async open(styles) {
     const select = this.find("live-style");
     select.replaceChildren(...styles.map(({ name, title }) => new Option(title, name)));
-    this.canvas.hidden = true;
+    this.#painted(false);
     this.facts.textContent = "Waiting for the camera…";
     this.dialog.showModal();
     const running = ++this.#running;
@@ -98,8 +98,14 @@ export class Camera {
     const { width, height, data } = await this.studio.painter.ask("frame", { bitmap, name }, { transfer: [bitmap] });
     // With the next frame of the screen, so that a fast machine leaves it time.
     await new Promise(requestAnimationFrame);
-    Object.assign(this.canvas, { width, height, hidden: false });
+    Object.assign(this.canvas, { width, height });
+    this.#painted(true);
     this.canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+  }
+
+  #painted(shown) {
+    this.canvas.hidden = !shown;
+    this.canvas.parentElement.classList.toggle("painted", shown);
   }
 
   async #still() {

@@ -16,6 +16,7 @@ export class Placard {
     });
     find("cancel").addEventListener("click", onCancel);
     find("notice-action").addEventListener("click", () => this.act?.());
+    find("notice-close").addEventListener("click", () => this.notice(null));
     this.#tell();
   }
 
@@ -57,7 +58,7 @@ export class Placard {
   ask() {
     this.find("title").textContent = "Choose a painting";
     this.find("credit").textContent = "On the wall is your picture, painted small in each.";
-    for (const id of ["controls", "progress", "actions"]) this.find(id).hidden = true;
+    for (const id of ["controls", "progress", "easel-tools"]) this.find(id).hidden = true;
   }
 
   /** A share of the work, null if it is not known, undefined once there is none. */
@@ -76,9 +77,11 @@ export class Placard {
     this.find("notice-action").hidden = !action;
     this.find("notice-action").textContent = action?.name ?? "";
     this.act = action?.act ?? null;
+    if (text) this.find("notice").scrollIntoView({ block: "nearest" });
   }
 
+  /** What can be done with a finished painting. */
   actions(shown) {
-    this.find("actions").hidden = !shown;
+    this.find("easel-tools").hidden = !shown;
   }
 }

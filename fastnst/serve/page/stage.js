@@ -1,6 +1,7 @@
 // The picture and its painting on one sheet, with a divider between them, and closer by a click.
 
 const LARGEST = 16_000_000; // pixels of a canvas that every browser can show
+const UPSCALED = 2.5; // times as large as its pixels, at most, is a small picture shown
 const STILL = 5; // pixels that a pointer may move in a click
 
 export class Stage {
@@ -8,6 +9,7 @@ export class Stage {
 
   constructor(find) {
     this.stage = find("stage");
+    this.frame = this.stage.parentElement;
     this.sheet = find("sheet");
     this.before = find("before");
     this.after = find("after");
@@ -33,6 +35,9 @@ export class Stage {
   picture({ url, width, height, name }) {
     this.zoom(false);
     Object.assign(this.before, { src: url, width, height, alt: `The picture: ${name}` });
+    const { style } = this.frame;
+    style.setProperty("--ratio", (width / height).toFixed(4));
+    style.setProperty("--widest", `${UPSCALED * width}px`);
     this.#show(false);
   }
 
@@ -59,6 +64,7 @@ export class Stage {
     this.after.style.clipPath = `inset(0 0 0 ${value}%)`;
     this.divider.style.left = `clamp(1.375rem, ${value}%, calc(100% - 1.375rem))`;
     this.divider.classList.toggle("edge", value < 1 || value > 99);
+    this.tags.dataset.only = value < 12 ? "painting" : value > 88 ? "picture" : "";
   }
 
   #show(shown) {
