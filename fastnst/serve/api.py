@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -52,7 +54,7 @@ class Api:
         about = {name: page[name] for name in ("default", "limits", "styles")}
         self.styles = json.dumps(about, ensure_ascii=False).encode()
         self.tag = f'"{tag_of(self.styles)}"'
-        self.document = OPENAPI.read_bytes()
+        self.document = json.dumps(_described([style["name"] for style in page["styles"]])).encode()
 
     async def list_styles(self, request: Request) -> Response:
         """The styles, as styles.json has them."""
@@ -81,11 +83,14 @@ class Api:
         """The API as OpenAPI."""
         return Response(self.document, headers={"Cache-Control": "no-cache"}, media_type="application/json")
 
-    async def file(self, request: Request) -> Response:
-        """A file of the page; an address that is spelled otherwise is another one."""
-        raw: bytes = request.scope.get("raw_path") or b""
-        address = "" if b"%" in raw else request.url.path[1:]
-        return await self.static.answer("index.html" if raw == b"/" else address, request.headers)
+    async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A file of the page, at every other address; one that is spelled otherwise is another one."""
+        raw: bytes = scope["raw_path"]
+        address = "index.html" if raw == b"/" else "" if b"%" in raw else scope["path"][1:]
+        if address in self.static.files and scope["method"] not in ("GET", "HEAD"):
+            raise MethodError("this address knows GET and HEAD", headers={"Allow": "GET, HEAD"})
+        response = await self.static.answer(address, Headers(scope=scope))
+        await response(scope, receive, send)
 
     async def stylize(self, request: Request) -> Response:
         """A painting of the picture in the body."""
@@ -152,11 +157,11 @@ def application(service: Service, guard: Guard, log: Log) -> Starlette:
         Route("/openapi.json", api.describe),
         Route("/v1/styles", api.list_styles),
         Route("/v1/stylize", api.stylize, methods=["POST"]),
-        Route("/{path:path}", api.file),
     ]
     security = Middleware(Security, guard=guard, metrics=service.metrics, log=log)
     app = Starlette(routes=routes, middleware=[security], exception_handlers={HTTPException: _refuse})
     app.router.redirect_slashes = False
+    app.router.default = api.page
     return app
 
 
@@ -171,6 +176,13 @@ async def _unless_gone(work: Any, request: Request) -> Any:
     finally:
         working.cancel()
         gone.cancel()
+
+
+def _described(styles: Sequence[str]) -> dict[str, Any]:
+    """The API as OpenAPI, with the styles that there are."""
+    document: dict[str, Any] = json.loads(OPENAPI.read_bytes())
+    document["components"]["schemas"]["Style"]["enum"] = [*styles]
+    return document
 
 
 async def _form(body: bytes, boundary: bytes) -> Form:
