@@ -1,10 +1,7 @@
 import base64
 import json
+import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +9,8 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from helpers.material import PHOTOS, PROGRAMS
+from helpers.hosts import HOSTS
+from helpers.material import PHOTOS
 from PIL import Image
 
 from fastnst import __version__
@@ -25,6 +23,7 @@ from fastnst.nets.onnx_graph import build
 from fastnst.serve import runtime as onnxruntime_web
 from fastnst.serve import site
 from fastnst.serve.published import Published, published_styles, title_of
+from fastnst.serve.security import POLICY
 from fastnst.serve.site import StaticFile, check_site, site_files, write_site
 from fastnst.styles import bundled_names, bundled_style
 
@@ -192,6 +191,12 @@ class TestFiles:
         page = content(files["index.html"]).decode()
         assert folder in page
         assert "{{" not in page
+
+    def test_the_page_states_the_policy_that_the_service_sends(self, bundled):
+        page = content(site_files(bundled, runtime=None, api=False)["index.html"]).decode()
+
+        (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+        assert POLICY == f"{policy}; frame-ancestors 'none'"  # which only a header can say
 
     def test_an_asset_that_changes_changes_the_addresses_of_all(self, bundled, monkeypatch, tmp_path):
         shutil.copytree(site.PAGE, tmp_path / "page")
@@ -381,42 +386,6 @@ class TestCommand:
 
         assert main(["site", "-o", str(tmp_path), "no-such-style"]) == 5
         assert "thesis.tex" in capsys.readouterr().err
-
-
-@contextmanager
-def python_host(folder: Path) -> Iterator[str]:
-    program = (
-        "import functools, http.server as web, sys\n"
-        "handler = functools.partial(web.SimpleHTTPRequestHandler, directory=sys.argv[1])\n"
-        "server = web.ThreadingHTTPServer(('127.0.0.1', 0), handler)\n"
-        "print(server.server_port, flush=True); server.serve_forever()"
-    )
-    with started([sys.executable, "-c", program, str(folder)]) as address:
-        yield address
-
-
-@contextmanager
-def node_host(folder: Path) -> Iterator[str]:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("the second static host needs Node.js")
-    with started([node, str(PROGRAMS / "static_server.mjs"), str(folder)]) as address:
-        yield address
-
-
-@contextmanager
-def started(command: list[str]) -> Iterator[str]:
-    """A server that prints its port."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-HOSTS = {"python": python_host, "node": node_host}
 
 
 @pytest.mark.parametrize("host", HOSTS)
