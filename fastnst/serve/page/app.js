@@ -17,7 +17,7 @@ const EXAMPLE = new URL("example.webp", import.meta.url);
 const find = (id) => document.getElementById(id);
 const stage = new Stage(find);
 const wall = new Wall(find("cards"), { onChoose: choose, onOwn: () => find("style-file").click() });
-const placard = new Placard(find, { onInput: preview, onChange: paint, onCancel: cancel });
+const placard = new Placard(find, { onInput: preview, onRest: rest, onCancel: cancel });
 
 let config = null;
 let studio = null;
@@ -29,6 +29,7 @@ let longest = null; // bound of the longer side, if all of the picture is too la
 let cards = new AbortController();
 let current = new AbortController();
 let previewing = null;
+let stale = false; // whether a preview stands where the painting was
 const own = [];
 
 start();
@@ -160,8 +161,7 @@ async function paint() {
   current.abort();
   current = new AbortController();
   const { signal } = current;
-  previewing = null;
-  painting = null;
+  [previewing, painting, stale] = [null, null, false];
   placard.notice(null);
   placard.progress(0);
   show("working");
@@ -187,9 +187,15 @@ function factsOf({ width, height, here, seconds }) {
   return `${width} × ${height} pixels, painted ${where} in ${seconds.toFixed(1)} s.`;
 }
 
+function rest() {
+  if (stale) paint();
+}
+
 /** A small painting that follows the controls while they move; one at a time, then the latest. */
 async function preview() {
   current.abort();
+  placard.progress(undefined);
+  stale = true;
   const asked = { picture, style, size: within(picture, PREVIEW), ...placard.values };
   const busy = previewing !== null;
   previewing = asked;
@@ -232,7 +238,8 @@ function complain(text) {
 function cancel() {
   current.abort();
   placard.progress(undefined);
-  show(painting ? "done" : "ready");
+  stage.bare();
+  show("ready");
   announce("Canceled.");
   find("cards").querySelector("[aria-pressed=true]")?.focus();
 }

@@ -10,8 +10,8 @@ export class Failure extends Error {
 
   /** As a plain object, and back. */
   static packed(error) {
-    const { code = "runtime", message, limit, pixels } = error;
-    return { code, message: String(message ?? error), limit, pixels };
+    const { code = "runtime", message, limit, pixels, crashed } = error;
+    return { code, message: String(message ?? error), limit, pixels, crashed };
   }
 
   static unpacked({ code, message, ...details }) {

@@ -14,14 +14,15 @@ export class Network {
   #data;
   #even;
   #parts;
+  #most;
   #whole = null;
   #sessions = null;
 
-  /** Of the bytes of a file; throws Failure for one that is no style. */
-  constructor(runtime, file) {
+  /** Of the bytes of a file; throws Failure for one that is no style. `whole` pixels are painted in one go. */
+  constructor(runtime, file, whole = WHOLE) {
     this.#runtime = runtime;
+    this.#most = whole;
     try {
-      this.file = file;
       this.model = readModel(file);
       this.bytes = takesBytes(this.model);
       const { model, even } = withoutEvening(this.model);
@@ -30,6 +31,7 @@ export class Network {
       this.inputs = model.inputs.map((input) => input.name);
       this.output = model.outputs[0].name;
       this.#parts = split(model);
+      this.about = about(this.model.metadata.fastnst);
       this.bytesPerPixel = MEMORY * (bytesPerPixel(model) ?? UNKNOWN);
     } catch (error) {
       if (error instanceof ModelError) throw new Failure("model", error.message);
@@ -45,7 +47,7 @@ export class Network {
   /** A picture -> the same, stylized; `step` is told which share is done. */
   async paint(picture, step = () => {}) {
     const { width, height } = picture;
-    const small = width * height <= WHOLE || !this.#parts;
+    const small = width * height <= this.#most || !this.#parts;
     const image = this.#tensor(picture);
     const given = Object.fromEntries(this.inputs.map((name) => [name, image]));
     const made = small ? await this.#runWhole(given) : await this.#runParts(given, step);
@@ -126,5 +128,15 @@ export class Network {
       throw new Failure("runtime", "the network painted values that are not numbers");
     }
     return { width, height, data };
+  }
+}
+
+/** Preset and credit, of what fastnst writes into a file. */
+function about(told) {
+  try {
+    const { preset, style } = JSON.parse(told);
+    return { preset: String(preset ?? ""), credit: String(style?.credit ?? "") };
+  } catch {
+    throw new ModelError("what it says of itself is damaged");
   }
 }

@@ -17,11 +17,11 @@ export class Painter {
   /** Where the runtime lies, null without one, and what tells whether WebGPU paints right. */
   constructor({ folder, reference }) {
     Object.assign(this, { folder, reference });
-    this.#begin();
   }
 
   /** Load the runtime: WebGPU where it is and agrees with the reference, else WASM. Throws Failure without either. */
   async open() {
+    this.#begin();
     if (!this.folder) throw new Failure("runtime", "there is no onnxruntime-web here");
     const threads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
     const common = { folder: this.folder, threads, memory: memoryToUse() };

@@ -1,8 +1,8 @@
 // The label beside a painting: what it is, its progress, its controls, what went wrong.
 
 export class Placard {
-  /** `onInput` while a control moves, `onChange` when it rests. */
-  constructor(find, { onInput, onChange, onCancel }) {
+  /** `onInput` while a control moves, `onRest` when it may rest. */
+  constructor(find, { onInput, onRest, onCancel }) {
     this.find = find;
     const form = find("controls");
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -10,10 +10,8 @@ export class Placard {
       this.#tell();
       onInput();
     });
-    form.addEventListener("change", () => {
-      this.#tell();
-      onChange();
-    });
+    // A slider that comes back to where it was changes nothing, but what is shown is a preview then.
+    for (const event of ["change", "pointerup", "keyup"]) form.addEventListener(event, onRest);
     find("cancel").addEventListener("click", onCancel);
     find("notice-action").addEventListener("click", () => this.act?.());
     find("notice-close").addEventListener("click", () => this.notice(null));

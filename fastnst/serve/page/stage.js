@@ -41,6 +41,11 @@ export class Stage {
     this.#show(false);
   }
 
+  /** The picture alone again. */
+  bare() {
+    this.#show(false);
+  }
+
   /** Show pixels or a bitmap over the picture; a sketch is small, and stands for what is to come. */
   async painting({ width, height, data, bitmap }, { sketch = false, at = null } = {}) {
     const scale = Math.min(1, Math.sqrt(LARGEST / (width * height)));

@@ -7,7 +7,7 @@ import { Server } from "./server.js";
 
 export class Studio {
   #styles = new Map(); // name -> Promise of what the painter says of it
-  #files = new Map(); // name -> address
+  #files = new Map(); // name -> address, or the bytes of an own style
 
   constructor(config, askToken) {
     this.config = config;
@@ -35,10 +35,12 @@ export class Studio {
   }
 
   async #file(name) {
+    const known = this.#files.get(name);
+    if (known instanceof Uint8Array) return known;
     const gone = new Failure("network", "This style did not arrive. See whether the network is there, and try again.");
     let answer;
     try {
-      answer = await fetch(this.#files.get(name));
+      answer = await fetch(known);
     } catch {
       throw gone;
     }
@@ -64,6 +66,7 @@ export class Studio {
     }
     const bytes = new Uint8Array(await file.arrayBuffer());
     const about = await this.painter.ask("style", { name, file: bytes });
+    this.#files.set(name, bytes);
     this.#styles.set(name, Promise.resolve(about));
     return about;
   }
@@ -82,10 +85,17 @@ export class Studio {
     try {
       return timed(await this.#here(job, signal, onProgress));
     } catch (error) {
+      if (error.crashed) this.#again();
       if (error.code !== "large" || !this.server || job.style.own) throw error;
       onProgress?.(null);
       return timed(await this.#there(job, signal));
     }
+  }
+
+  /** A fresh thread: one whose memory ran out paints nothing any more. */
+  #again() {
+    this.#styles.clear();
+    this.ready = this.#open();
   }
 
   async #here({ picture, style, mix, options, size, longest }, signal, onProgress) {

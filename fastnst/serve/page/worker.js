@@ -78,10 +78,9 @@ async function check({ file, width, height, input, output }) {
 /** Learn a style, by its file. */
 async function style({ name, file }) {
   const network = new Network(runtime, file);
-  networks.set(name, network);
   await network.paint({ width: 16, height: 16, data: new Uint8ClampedArray(1024).fill(127) });
-  const { preset, style: about } = JSON.parse(network.model.metadata.fastnst);
-  return { preset, credit: about?.credit ?? "", inParts: network.inParts };
+  networks.set(name, network);
+  return { ...network.about, inParts: network.inParts };
 }
 
 /** The network of a style, or between it and another one. */
@@ -152,7 +151,8 @@ async function painting(network, given, step) {
   } catch (error) {
     if (error instanceof Failure) throw error;
     // Out of memory is said in many ways; smaller is what helps in each.
-    throw new Failure("large", `the browser could not paint it: ${error.message}`, { pixels: given.width * given.height });
+    const pixels = given.width * given.height;
+    throw new Failure("large", `the browser could not paint it: ${error.message}`, { pixels, crashed: true });
   } finally {
     for (const other of networks.values()) if (other !== network) other.release();
   }
