@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import socket
+import struct
 from typing import Any
 
 import h11
@@ -42,7 +44,7 @@ class Protocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._writing = self._writing or self.loop.call_later(SLOWEST, self.transport.abort)
+        self._writing = self._writing or self.loop.call_later(SLOWEST, self._reset)
 
     def resume_writing(self) -> None:
         self._stop_writing_timer()
@@ -73,10 +75,13 @@ class Protocol(H11Protocol):
 
     def _wait_for_headers(self) -> None:
         if self._reading is None and not self.transport.is_closing():
-            self._reading = self.loop.call_later(SLOWEST, self._give_up)
+            self._reading = self.loop.call_later(SLOWEST, self._reset)
 
-    def _give_up(self) -> None:
-        self._reading = None
+    def _reset(self) -> None:
+        """Close at once, without what is still to be sent: the system would keep that for minutes."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def _stop_reading_timer(self) -> None:

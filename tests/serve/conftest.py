@@ -19,9 +19,3 @@ def server() -> Iterator[Server]:
 def png() -> bytes:
     """A small picture."""
     return encoded(noise(32, 48))
-
-
-@pytest.fixture(scope="session")
-def large_png() -> bytes:
-    """One that takes a second or more to paint in great-wave-base."""
-    return encoded(noise(800, 800))
