@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fastnst.engine import OnnxEngine, open_engine
+from fastnst.engine import OnnxEngine
 from fastnst.errors import ModelError, UsageError
 from fastnst.files import is_folder, printable
 from fastnst.image import SAMPLE, encode_picture, read_picture, to_array, to_pixels
@@ -16,6 +16,7 @@ from fastnst.meta import CheckpointMeta
 from fastnst.nets.onnx_graph import build, read_weights
 from fastnst.nets.onnx_proto import read_onnx, read_signature
 from fastnst.nets.spec import NetConfig
+from fastnst.serve.checkpoints import export_checkpoint
 from fastnst.styles import DEFAULT_STYLE, bundled_names, bundled_style, style_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -81,7 +82,7 @@ def _published(given: str | Path) -> Published:
         raise UsageError(
             f"{printable(path)} cannot be an address: letters, digits, - and _ can, up to 64; rename the file"
         )
-    onnx, meta = _of_checkpoint(path) if path.suffix == ".safetensors" else _of_onnx(path)
+    onnx, meta = export_checkpoint(path) if path.suffix == ".safetensors" else _of_onnx(path)
     credit = str(meta.style.get("credit", ""))
     beside = path.with_suffix(".jpg")
     preview = _small(beside) if beside.is_file() else _painted(path.stem, onnx)
@@ -106,13 +107,6 @@ def _of_onnx(path: Path) -> tuple[bytes | Path, CheckpointMeta]:
         return build(config, read_weights(config, data), metadata={"fastnst": meta.to_json()}), meta
     except (TypeError, ValueError, UsageError) as error:
         raise ModelError(f"{printable(path)} does not name its layers ({error}); export the style again") from error
-
-
-def _of_checkpoint(path: Path) -> tuple[bytes, CheckpointMeta]:
-    """A checkpoint exported in memory."""
-    engine = open_engine(path, device="cpu")
-    network = engine.banded
-    return build(network.config, network.weights, metadata={"fastnst": engine.meta.to_json()}), engine.meta
 
 
 def title_of(name: str, credit: str, preset: str) -> str:

@@ -196,7 +196,7 @@ class TestFiles:
         page = content(site_files(bundled, runtime=None, api=False)["index.html"]).decode()
 
         (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', page)
-        assert POLICY == f"{policy}; frame-ancestors 'none'"  # which only a header can say
+        assert f"{policy}; frame-ancestors 'none'" == POLICY  # which only a header can say
 
     def test_an_asset_that_changes_changes_the_addresses_of_all(self, bundled, monkeypatch, tmp_path):
         shutil.copytree(site.PAGE, tmp_path / "page")
