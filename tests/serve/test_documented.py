@@ -2,17 +2,12 @@
 
 import inspect
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from helpers.material import PHOTOS, ROOT
@@ -52,31 +47,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    """Where `fastnst serve` listens, at a port that is free."""
-    command = [sys.executable, "-m", "fastnst", "serve", "--port", "0", "--workers", "1"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment)
-    try:
-        said: list[str] = []
-        while "fastnst: ready\n" not in said:
-            said.append(process.stderr.readline())
-            assert said[-1], "".join(said)
-        (found,) = re.findall(r"listening on (http://\S+)/", "".join(said))
-        yield found
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-
-
-def test_requests_are_answered(address, folder):
+def test_requests_are_answered(server, folder):
     if shutil.which("curl") is None:
         pytest.skip("the documented requests are made with curl")
     made = {}
     for line in lines("curl"):
-        words = shlex.split(line.replace("http://127.0.0.1:8000", address))
+        words = shlex.split(line.replace("http://127.0.0.1:8000/", server.url))
         done = subprocess.run([*words, "--silent", "--show-error", "--fail"], cwd=folder, capture_output=True)
         assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
         made[words[-1] if "-o" in words else line] = done.stdout
@@ -87,15 +63,12 @@ def test_requests_are_answered(address, folder):
     assert {"name", "title", "credit", "preview", "bytes"} <= listed["styles"][0].keys()
 
 
-def test_every_address_is_documented_and_there(address):
-    with urlopen(f"{address}/openapi.json") as answer:
-        paths = json.load(answer)["paths"]
+def test_every_address_is_documented_and_there(server):
+    paths = server.client.get("openapi.json").json()["paths"]
 
     named = set(re.findall(r"`(?:GET|POST) (/\S+?)`", TEXT))
     assert named == paths.keys()
-    for path in named - {"/v1/stylize"}:
-        with urlopen(address + path) as answer:
-            assert answer.status == 200
+    assert {server.client.get(path).status_code for path in named - {"/v1/stylize"}} == {200}
 
 
 def test_every_code_of_a_problem_is_listed_with_its_status():
