@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import socket
 import struct
+import sys
 from typing import Any
 
 import h11
@@ -81,7 +82,8 @@ class Protocol(H11Protocol):
         """Close at once, without what is still to be sent: the system would keep that for minutes."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            form = "hh" if sys.platform == "win32" else "ii"
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(form, 1, 0))
         self.transport.abort()
 
     def _stop_reading_timer(self) -> None:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastnst.errors import FastnstError
 from fastnst.serve import problems
 from fastnst.serve.metrics import Metrics
-from fastnst.serve.problems import BadRequestError, ClientGone, ForbiddenError, UnauthorizedError
+from fastnst.serve.problems import BadRequestError, ClientGone, DrainingError, ForbiddenError, UnauthorizedError
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
@@ -122,6 +122,10 @@ class Security:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientGone:
             note.status = 499  # as nginx logs it
+        except asyncio.CancelledError:  # the service ends and waits no longer
+            if not exchange.started:
+                await exchange.tell(DrainingError("the service was stopped before this was done; send it again"))
+            raise
         except FastnstError as error:
             await exchange.tell(error)
         except Exception as error:

@@ -24,8 +24,8 @@ PATIENCE = 60  # seconds for what takes one or two
 class Server:
     """A running service: `url`, what it said on stderr in `lines`, `client` for requests."""
 
-    def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "fastnst", "serve", "--port", "0", *map(str, arguments)]
+    def __init__(self, *arguments: object, port: int = 0) -> None:
+        command = [sys.executable, "-m", "fastnst", "serve", "--port", *map(str, (port, *arguments))]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)
         self.lines: list[str] = []
@@ -99,9 +99,9 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: object) -> Iterator[Server]:
+def serving(*arguments: object, port: int = 0) -> Iterator[Server]:
     """A service that has opened its styles."""
-    server = Server(*arguments)
+    server = Server(*arguments, port=port)
     try:
         yield server.ready()
     finally:
