@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def visit(browser: Browser) -> Iterator[Visit]:
     files = site_files(published_styles(["great-wave-tiny"]), runtime=runtime(), api=True)
-    with hosted(files) as host, visiting(browser, host.url) as opened:
+    with hosted(files) as host, visiting(browser, host.url, wait=False) as opened:
         yield opened
 
 
@@ -47,10 +47,14 @@ class TestCompose:
         body = UNPACK + "return pack(await it.resize(unpack(given.picture), given.width, given.height));"
         given = {"picture": rgba(pictures[0]), "width": size[1], "height": size[0]}
 
-        assert np.array_equal(pixels_of(visit.module("resize.js", body, given)), resize(Picture(pictures[0]), *size).rgb)
+        assert np.array_equal(
+            pixels_of(visit.module("resize.js", body, given)), resize(Picture(pictures[0]), *size).rgb
+        )
 
     def test_a_longest_side_is_rounded_as_in_python(self, visit, pictures):
-        made = visit.module("resize.js", UNPACK + "return pack(await it.shrink(unpack(given), 101));", rgba(pictures[0]))
+        made = visit.module(
+            "resize.js", UNPACK + "return pack(await it.shrink(unpack(given), 101));", rgba(pictures[0])
+        )
 
         assert np.array_equal(pixels_of(made), shrink(Picture(pictures[0]), 101).rgb)
 
@@ -58,9 +62,7 @@ class TestCompose:
     def test_strength(self, visit, pictures, strength):
         body = UNPACK + "return pack(await it.naturalMix(unpack(given.before), unpack(given.after), given.strength));"
         given = {"before": rgba(pictures[0]), "after": rgba(pictures[1]), "strength": strength}
-        mean, most = difference(
-            pixels_of(visit.module("compose.js", body, given)), natural_mix(*pictures, strength)
-        )
+        mean, most = difference(pixels_of(visit.module("compose.js", body, given)), natural_mix(*pictures, strength))
 
         assert mean < 0.01
         assert most <= LEVELS
@@ -153,7 +155,12 @@ def file_of(name: str, form: str) -> bytes:
 class TestNetwork:
     @pytest.mark.parametrize(
         ("name", "form"),
-        [("great-wave", "bundled"), ("great-wave-tiny", "exported"), ("great-wave-tiny", "uint8"), ("great-wave-base", "exported")],
+        [
+            ("great-wave", "bundled"),
+            ("great-wave-tiny", "exported"),
+            ("great-wave-tiny", "uint8"),
+            ("great-wave-base", "exported"),
+        ],
     )
     def test_parts_paint_what_the_whole_paints_and_what_python_does(self, visit, pictures, name, form, tmp_path):
         data = file_of(name, form)
@@ -192,10 +199,13 @@ return pack(await new it.Network(runtime, file).paint(unpack(given.picture)));
         assert difference(pixels_of(made), to_pixels(engine(to_array(pictures[0]))))[1] <= LEVELS
 
     def test_styles_of_different_shapes_do_not_mix(self, visit):
-        body = UNPACK + """
+        body = (
+            UNPACK
+            + """
 const { mixed } = await import(new URL("mix.js", at));
 try { mixed(...given.map((file) => it.readModel(bytes(file))), 0.5); } catch (error) { return error.message; }
 """
+        )
         files = [text_of(file_of(name, "bundled")) for name in ("great-wave", "great-wave-tiny")]
 
         assert "different shapes" in visit.module("onnx.js", body, files)

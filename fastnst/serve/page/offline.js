@@ -16,12 +16,22 @@ export async function keepOffline(config, idle) {
     : [];
   const styles = config.styles.flatMap(({ file, preview }) => [file, ...(preview ? [preview] : [])]);
   const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
-  active.postMessage({ keep: [...new Set([...styles, ...runtime, ...loaded].map(absolute))] });
+  await told(active, { keep: [...new Set([...styles, ...runtime, ...loaded].map(absolute))] });
+  document.body.dataset.offline = "ready";
   // Its headers give the page threads from the next load on.
   if (!self.crossOriginIsolated && !sessionStorage.getItem(TRIED) && idle()) {
     sessionStorage.setItem(TRIED, "1");
     location.reload();
   }
+}
+
+/** Send the worker a message, and wait until it did what it says. */
+function told(worker, message) {
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve) => {
+    port1.onmessage = resolve;
+    worker.postMessage(message, [port2]);
+  });
 }
 
 function absolute(address) {

@@ -11,7 +11,11 @@ self.addEventListener("install", (event) => {
 
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
-self.addEventListener("message", ({ data }) => data?.keep && keep(data.keep));
+self.addEventListener("message", (event) => {
+  const { keep } = event.data;
+  const [done] = event.ports;
+  if (keep) event.waitUntil(keepAll(keep).then(() => done?.postMessage("kept")));
+});
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
@@ -40,7 +44,7 @@ async function answer(request) {
 }
 
 /** Fetch what is not there yet, and let go of what an older page or older styles left. */
-async function keep(addresses) {
+async function keepAll(addresses) {
   const cache = await caches.open(KEPT);
   const wanted = new Set(addresses);
   for (const { url } of await cache.keys()) {

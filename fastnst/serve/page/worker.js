@@ -23,6 +23,7 @@ const stopped = new Set();
 
 // The last picture at full size, what a network made of it, and what came of that.
 let source = { key: "" };
+const small = new Map(); // its smaller forms by their keys
 let stylized = { key: "" };
 let result = null;
 
@@ -102,7 +103,7 @@ function networkOf(name, other, share) {
 /** Paint a file: `size` is a fast small painting, else `longest` bounds its longer side, null at full size. */
 async function paint({ picture, file, size, longest, name, other, share, options }, step) {
   const network = networkOf(name, other, share);
-  const content = size ? await decodeSmall(file, size.width, size.height) : await full(picture, file, longest, step);
+  const content = size ? await smaller(picture, file, size) : await full(picture, file, longest, step);
   if (!size) refuseTooLarge(network, paintedSize(content, options));
   const key = [picture, longest, name, other, share, paintedScale(options)].join();
   const known = !size && stylized.key === key;
@@ -114,6 +115,16 @@ async function paint({ picture, file, size, longest, name, other, share, options
   const finished = await finish(content, painted, options, (part) => step(most + part * FINISH));
   if (!size) result = { ...finished, alpha: content.alpha };
   return shown(finished, size ? null : content.alpha);
+}
+
+/** A small picture is decoded once: of a photo that takes longer than painting it. */
+async function smaller(picture, file, { width, height }) {
+  const key = [picture, width, height].join();
+  if (!small.has(key)) {
+    if (small.size > 3) small.clear();
+    small.set(key, await decodeSmall(file, width, height));
+  }
+  return small.get(key);
 }
 
 async function full(picture, file, longest, step) {
