@@ -48,8 +48,7 @@ class RuntimeHook(BuildHookInterface[Any]):
             return None
         for name in DESCRIPTION:
             shutil.copy(root / name, place)
-        # A build without a network is not to wait for one.
-        command = [npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        command = [npm, "ci", "--omit=dev", "--ignore-scripts"]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             reason = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")

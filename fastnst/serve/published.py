@@ -45,7 +45,8 @@ class Published:
 def published_styles(styles: Sequence[str | Path] = ()) -> list[Published]:
     """Bundled styles by name, .onnx and .safetensors files, and those of folders; all bundled ones by default.
 
-    The first one is the default, or great-wave if it is among them.
+    The first one is the default, or great-wave if it is among them, which then comes first; of all bundled ones, those
+    of other presets come last.
 
     Raises UsageError for a name that no style has, or that two have, ModelError for an unusable file, and for an ONNX
     file of another project.
@@ -57,7 +58,8 @@ def published_styles(styles: Sequence[str | Path] = ()) -> list[Published]:
             raise UsageError(f"two styles are called {name}; rename one of the files, or leave it out")
     default = DEFAULT_STYLE if DEFAULT_STYLE in names else names[0]
     marked = [replace(one, default=one.name == default) for one in found]
-    return sorted(marked, key=lambda one: not one.default)
+    others = set() if styles else {one.name for one in found if one.preset != bundled_style(default).preset}
+    return sorted(marked, key=lambda one: (not one.default, one.name in others))
 
 
 def _expanded(given: str | Path) -> Iterable[str | Path]:

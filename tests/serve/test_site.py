@@ -55,6 +55,7 @@ class TestPublished:
         styles = published_styles()
 
         assert styles[0].name == "great-wave"
+        assert [style.preset for style in styles[-2:]] == ["base", "tiny"]  # the same painting again
         assert sorted(style.name for style in styles) == bundled_names()
         assert [style.name for style in styles if style.default] == ["great-wave"]
 
