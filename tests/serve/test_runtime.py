@@ -178,17 +178,19 @@ class TestWheel:
 
         assert runtime_in(files) == {}
 
-    def test_the_one_of_this_checkout_has_all_that_a_page_needs(self, tmp_path):
-        folder = installed_by_npm(ROOT)
+    def test_that_of_this_checkout_has_all_that_a_page_needs(self, project, tmp_path):
+        folder, page = installed_by_npm(ROOT), ROOT / "fastnst" / "serve" / "page"
         if folder is None:
             pytest.skip("onnxruntime-web is not installed here; run npm ci")
-        page = ROOT / "fastnst" / "serve" / "page"
+        (project / "node_modules").symlink_to(ROOT / "node_modules")
+        shutil.copytree(page, project / "fastnst" / "serve" / "page")
+        shutil.copy(ROOT / "checkpoints" / "great-wave-tiny.onnx", project / "checkpoints")
 
-        files, _ = built(ROOT, tmp_path / "build")
+        files, _ = built(project, tmp_path / "build")
 
         assert runtime_in(files).keys() == FILES
         assert all(files[f"fastnst/serve/runtime/{name}"] == (folder / name).read_bytes() for name in SCRIPTS)
         for path in page.rglob("*"):
             assert path.is_dir() or f"fastnst/serve/page/{path.relative_to(page).as_posix()}" in files
-        assert "fastnst/checkpoints/great-wave.onnx" in files
+        assert "fastnst/checkpoints/great-wave-tiny.onnx" in files
         assert [name for name in files if "node_modules" in name or name.endswith(".pyc")] == []
