@@ -32,7 +32,9 @@ export function withoutEvening(model) {
   const name = last.outputs[0];
   const sized = nodes.some((node) => node.inputs.includes(image.name));
   const inputs = [...(sized ? [image] : []), freeEnd(name, FLOAT32, 4)];
-  return { model: { ...model, nodes, inputs }, even: { window, contrast: floats(contrast)[0] } };
+  const used = new Set(nodes.flatMap((node) => node.inputs));
+  const constants = new Map([...model.constants].filter(([constant]) => used.has(constant)));
+  return { model: { ...model, nodes, constants, inputs }, even: { window, contrast: floats(contrast)[0] } };
 }
 
 /** Each value of a plane moved up to `contrast` towards the mean of the window around it. */

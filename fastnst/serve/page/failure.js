@@ -1,7 +1,7 @@
 // What can go wrong, told apart by a code that outlives the way from one thread to another.
 
 export class Failure extends Error {
-  /** `code`: canceled, large, model, picture, runtime, disagrees, network, server, token, busy. */
+  /** `code`: canceled, again, large, model, picture, runtime, disagrees, network, server, token, busy. */
   constructor(code, message, details = {}) {
     super(message);
     this.code = code;

@@ -54,7 +54,7 @@ export class Painter {
 
   #begin() {
     this.#worker?.terminate();
-    this.#asked.forEach(({ reject }) => reject(canceled()));
+    this.#asked.forEach(({ reject }) => reject(new Failure("again", "the painting thread was started again")));
     this.#asked.clear();
     this.#worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     this.#worker.addEventListener("message", ({ data }) => this.#hear(data));

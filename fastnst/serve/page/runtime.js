@@ -1,6 +1,8 @@
 // onnxruntime-web, in the thread that paints.
 
 import { Failure } from "./failure.js";
+import { FLOAT32, freeEnd, writeModel } from "./onnx.js";
+import { message } from "./protobuf.js";
 
 const ENTRIES = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
 
@@ -11,16 +13,19 @@ export class Runtime {
     Object.assign(this, { ort, kind, threads });
   }
 
-  /** Load it from a folder, for "wasm" or "webgpu". */
+  /** Load it from a folder, for "wasm" or "webgpu", with its program, which would come with the first graph only. */
   static async open(folder, kind, threads) {
     try {
       const ort = await import(new URL(ENTRIES[kind], folder));
       ort.env.wasm.wasmPaths = folder;
       ort.env.wasm.numThreads = threads;
       ort.env.logLevel = "error";
-      return new Runtime(ort, kind, threads);
+      const runtime = new Runtime(ort, kind, threads);
+      await (await runtime.session(nothing())).release();
+      return runtime;
     } catch (error) {
-      throw new Failure("runtime", `onnxruntime-web did not load: ${error.message}`);
+      const reason = error.message.split("\n")[0];
+      throw new Failure("runtime", `onnxruntime-web did not load: ${reason}`);
     }
   }
 
@@ -50,4 +55,12 @@ export class Runtime {
   tensor(kind, data, shape) {
     return new this.ort.Tensor(kind, data, shape);
   }
+}
+
+/** A graph that returns what it is given. */
+function nothing() {
+  const node = { bytes: message([[1, "given"], [2, "same"], [4, "Identity"]]) };
+  const [inputs, outputs] = ["given", "same"].map((name) => [freeEnd(name, FLOAT32, 1)]);
+  const opsets = [message([[1, ""], [2, 18]])];
+  return writeModel({ irVersion: 8, opsets, nodes: [node], constants: new Map(), inputs, outputs });
 }

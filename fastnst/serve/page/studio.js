@@ -86,6 +86,7 @@ export class Studio {
       return timed(await this.#here(job, signal, onProgress));
     } catch (error) {
       if (error.crashed) this.#again();
+      if (error.code === "again") return this.paint(job, { signal, onProgress }); // it was another painting's fault
       if (error.code !== "large" || !this.server || job.style.own) throw error;
       onProgress?.(null);
       return timed(await this.#there(job, signal));

@@ -17,8 +17,11 @@ const QUALITY = 92; // of JPEG, as on the command line
 const FINISH = 0.08; // of the work, for colors and strength
 
 let runtime = null;
+let opened; // once there is a runtime
+const opening = new Promise((resolve) => (opened = resolve));
 let memory = 0; // bytes that one painting may take in WASM
-const networks = new Map(); // name -> Promise of a Network
+const networks = new Map(); // name -> Network
+const between = new Map(); // names and share -> Network, the last few
 const stopped = new Set();
 
 // The last picture at full size, what a network made of it, and what came of that.
@@ -26,6 +29,7 @@ let source = { key: "" };
 const small = new Map(); // its smaller forms by their keys
 let stylized = { key: "" };
 let result = null;
+let lastLarge = Promise.resolve();
 
 const kinds = { open, style, paint, frame, encode };
 
@@ -63,6 +67,7 @@ async function open({ folder, engine, threads, memory: bytes, reference }) {
   runtime = await Runtime.open(folder, engine, threads);
   memory = bytes;
   if (reference) await check(reference);
+  opened();
   return { engine, threads };
 }
 
@@ -78,6 +83,7 @@ async function check({ file, width, height, input, output }) {
 
 /** Learn a style, by its file. */
 async function style({ name, file }) {
+  await opening;
   const network = new Network(runtime, file);
   await network.paint({ width: 16, height: 16, data: new Uint8ClampedArray(1024).fill(127) });
   networks.set(name, network);
@@ -87,34 +93,55 @@ async function style({ name, file }) {
 /** The network of a style, or between it and another one. */
 function networkOf(name, other, share) {
   if (!other || !share) return networks.get(name);
-  const key = `${name}+${other}`;
-  const known = networks.get(key);
-  if (known?.share === share) return known;
-  known?.release({ all: true });
-  try {
-    const between = new Network(runtime, mixed(networks.get(name).model, networks.get(other).model, share));
-    networks.set(key, Object.assign(between, { share }));
-    return between;
-  } catch (error) {
-    throw error instanceof ModelError ? new Failure("model", error.message) : error;
+  const key = [name, other, share].join();
+  if (!between.has(key)) {
+    try {
+      between.set(key, new Network(runtime, mixed(networks.get(name).model, networks.get(other).model, share)));
+    } catch (error) {
+      throw error instanceof ModelError ? new Failure("model", error.message) : error;
+    }
+    if (between.size > 4) {
+      const [oldest, network] = between.entries().next().value;
+      between.delete(oldest);
+      network.release({ all: true });
+    }
   }
+  return between.get(key);
 }
 
 /** Paint a file: `size` is a fast small painting, else `longest` bounds its longer side, null at full size. */
-async function paint({ picture, file, size, longest, name, other, share, options }, step) {
+function paint(asked, step) {
+  return asked.size ? paintSmall(asked, step) : inTurn(() => paintLarge(asked, step));
+}
+
+async function paintSmall({ picture, file, size, name, other, share, options }, step) {
   const network = networkOf(name, other, share);
-  const content = size ? await smaller(picture, file, size) : await full(picture, file, longest, step);
-  if (!size) refuseTooLarge(network, paintedSize(content, options));
+  const content = await smaller(picture, file, size);
+  const painted = await atScale(content, options, (given, tell) => painting(network, given, tell), step);
+  return shown(await finish(content, painted, options, step), null);
+}
+
+async function paintLarge({ picture, file, longest, name, other, share, options }, step) {
+  const network = networkOf(name, other, share);
+  const content = await full(picture, file, longest, step);
+  refuseTooLarge(network, paintedSize(content, options));
   const key = [picture, longest, name, other, share, paintedScale(options)].join();
-  const known = !size && stylized.key === key;
   const most = 1 - FINISH;
-  const painted = known
-    ? stylized.picture
-    : await atScale(content, options, (given, tell) => painting(network, given, tell), (part) => step(part * most));
-  if (!size) stylized = { key, picture: painted };
-  const finished = await finish(content, painted, options, (part) => step(most + part * FINISH));
-  if (!size) result = { ...finished, alpha: content.alpha };
-  return shown(finished, size ? null : content.alpha);
+  if (stylized.key !== key) {
+    for (const each of [...networks.values(), ...between.values()]) if (each !== network) await each.release();
+    const paintIt = (given, tell) => painting(network, given, tell);
+    stylized = { key, picture: await atScale(content, options, paintIt, (part) => step(part * most)) };
+  }
+  const finished = await finish(content, stylized.picture, options, (part) => step(most + part * FINISH));
+  result = { ...finished, alpha: content.alpha };
+  return shown(finished, content.alpha);
+}
+
+/** Large paintings one after another: one that was stopped may still hold what the next would let go of. */
+function inTurn(work) {
+  const turn = lastLarge.then(work);
+  lastLarge = turn.catch(() => {});
+  return turn;
 }
 
 /** A small picture is decoded once: of a photo that takes longer than painting it. */
@@ -164,8 +191,6 @@ async function painting(network, given, step) {
     // Out of memory is said in many ways; smaller is what helps in each.
     const pixels = given.width * given.height;
     throw new Failure("large", `the browser could not paint it: ${error.message}`, { pixels, crashed: true });
-  } finally {
-    for (const other of networks.values()) if (other !== network) other.release();
   }
 }
 
