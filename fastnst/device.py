@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -67,6 +68,14 @@ def onnx_runtime() -> Any:
 
     onnxruntime.disable_telemetry_events()  # where it was imported before fastnst, which sets the environment
     return onnxruntime
+
+
+@cache
+def share_onnx_memory() -> None:
+    """Make the memory that sessions of ONNX Runtime share if they are told to (session.use_env_allocators)."""
+    runtime = onnx_runtime()
+    arena = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", arena, 0, runtime.OrtMemType.DEFAULT), None)
 
 
 def onnx_providers(device: Device) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
-from fastnst.device import Device, onnx_providers, onnx_runtime, torch_device
+from fastnst.device import Device, onnx_providers, onnx_runtime, share_onnx_memory, torch_device
 from fastnst.errors import (
     FastnstError,
     ModelError,
@@ -37,6 +37,7 @@ from fastnst.values import check_choice, in_words
 
 log = logging.getLogger(__name__)
 
+_LARGE = 3 * 1_500_000  # values of a picture
 RELATED = 0.5  # likeness of networks that mix; the bundled ones have 0.75 and more, strangers about 0
 
 
@@ -174,16 +175,24 @@ class OnnxEngine:
     """
 
     def __init__(
-        self, path: Path, device: Device = "auto", options: OnnxOptions | None = None, data: bytes | None = None
+        self,
+        path: Path,
+        device: Device = "auto",
+        options: OnnxOptions | None = None,
+        data: bytes | None = None,
+        frugal: bool = False,
     ) -> None:
-        """Load the file, or `data` that would be in it."""
-        self.path, self.asked = path, device
+        """Load the file, or `data` that would be in it.
+
+        Frugal engines, of which a process may have many, compute in the same memory, one at a time, and give back what
+        a large picture took.
+        """
+        self.path, self.asked, self.frugal = path, device, frugal
         self.data, file = read_onnx(path) if data is None else (data, check_onnx(data, path))
         self.metadata = file.metadata
-        self.session = _session(self.data, device, path)
+        self.session = _session(self.data, device, path, frugal)
         self.input, self.uint8 = self.session.get_inputs()[0].name, False
         self.adapter: Adapter | None = None
-        self.frugal = False  # whether memory is given back after each picture, for many styles in one process
         self._current = threading.local()  # the Stop of the picture that a thread paints
         takes, gives = _ends(self.session, path)
         if "fastnst" in self.metadata:
@@ -227,14 +236,14 @@ class OnnxEngine:
 
     def with_weights(self, weights: Weights) -> "OnnxEngine":
         data = build(self.banded.config, weights, metadata=self.metadata)
-        return OnnxEngine(self.path, self.asked, data=data)
+        return OnnxEngine(self.path, self.asked, data=data, frugal=self.frugal)
 
     def _run(self, given: Any) -> Any:
         """The network alone, in its own types."""
         stop: Stop = getattr(self._current, "stop", None) or Stop()
         options = onnx_runtime().RunOptions()
         options.log_severity_level = 4
-        if self.frugal:
+        if self.frugal and given.size > _LARGE:
             arenas = [
                 {"CPUExecutionProvider": "cpu:0", "CUDAExecutionProvider": "gpu:0"}[name]
                 for name in self.session.get_providers()
@@ -326,11 +335,16 @@ def _find(style: str | Path, engine: EngineName) -> Path:
     return choice[engine]
 
 
-def _session(data: bytes, device: Device, path: Path) -> Any:
+def _session(data: bytes, device: Device, path: Path, frugal: bool) -> Any:
     """ONNX Runtime with a network loaded; UnavailableError without the device that was asked for."""
     onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Between two pictures the cores are for those who read and write them.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if frugal:
+        share_onnx_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     providers = onnx_providers(device)
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)

@@ -1,6 +1,8 @@
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
 from fastnst.config import ExportOptions, OnnxOptions
-from fastnst.engine import OnnxEngine, TorchEngine, mixed, open_engine
-from fastnst.errors import ModelError, UnsafeModelError, UsageError
+from fastnst.engine import OnnxEngine, Stop, TorchEngine, mixed, open_engine
+from fastnst.errors import ModelError, StoppedError, UnsafeModelError, UsageError
 from fastnst.export import export
 from fastnst.image import Array, read_picture, to_array
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.styles import bundled_style
 
 Engines = Callable[[str], tuple[TorchEngine, OnnxEngine]]
 
@@ -424,3 +427,58 @@ def test_shares_that_are_none_are_refused(shares):
 
     with pytest.raises(UsageError, match="one share for each of the 2 styles"):
         mixed([open_engine(name) for name in names], shares, names)
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[[Callable[[], object]], "Future[object]"]]:
+    """Run something in another thread."""
+    pool = ThreadPoolExecutor(1)
+    yield pool.submit
+    pool.shutdown()
+
+
+def test_a_picture_that_is_painted_can_be_stopped_from_another_thread(running):
+    engine, stop, begun = OnnxEngine(bundled_style("great-wave-base").onnx, "cpu"), Stop(), time.perf_counter()
+    with stop.ending(lambda: None):  # what is registered already is ended, too
+        painting = running(lambda: engine(noise(1500, 1500), stop))
+        while len(stop._ends) < 2:
+            assert not painting.done()
+        stop.set()
+        with pytest.raises(StoppedError, match="stopped"):
+            painting.result()
+
+    assert time.perf_counter() - begun < 5  # all of it takes ten seconds and more
+    assert engine(noise(20, 20)).shape == (1, 3, 20, 20)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "checkpoint"])
+def test_what_is_stopped_before_it_begins_paints_nothing(kind):
+    stop = Stop()
+    stop.set()
+
+    with pytest.raises(StoppedError):
+        open_engine(getattr(bundled_style("great-wave-tiny"), kind), device="cpu")(noise(20, 20), stop)
+
+
+def test_frugal_engines_paint_the_same_in_the_same_memory(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from fastnst.engine import OnnxEngine
+from fastnst.styles import bundled_styles
+
+image = np.random.default_rng(0).random((1, 3, 700, 700), dtype=np.float32)
+peaks = []
+for style in [one for one in bundled_styles() if one.preset == "fast"][:4]:
+    engine = OnnxEngine(style.onnx, "cpu", frugal=True)
+    painted = engine(image)
+    peaks.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+assert np.array_equal(painted, OnnxEngine(style.onnx, "cpu")(image))
+print(*peaks)
+"""
+    done = isolated(script, cwd=tmp_path)
+
+    assert done.stderr == b""
+    first, *_, last = map(int, done.stdout.split())
+    assert last - first < 60e6  # each would keep 100 MB and more of its own

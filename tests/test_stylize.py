@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from PIL import Image
 
 from fastnst import stylize
 from fastnst.config import StylizeOptions
-from fastnst.errors import FastnstError, InputError, UsageError
+from fastnst.engine import Stop
+from fastnst.errors import FastnstError, InputError, StoppedError, UsageError
 from fastnst.image import Picture, read_picture, resize
 from fastnst.stylize import Hooks, Stylizer, inside_and_outside
 
@@ -370,3 +372,36 @@ def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
     assert from_painting == sorted(from_painting, reverse=True)
     assert from_photo[1] < 0.1 * from_photo[-1]
     assert from_painting[-2] < 0.15 * from_photo[-1]
+
+
+def test_a_stop_that_is_set_ends_a_whole_picture():
+    stop = Stop()
+    stop.set()
+
+    with pytest.raises(StoppedError, match="stopped"):
+        Stylizer.open("great-wave-tiny").stylize_picture(Picture(noise()), None, Hooks(stop=stop))
+
+
+def test_pictures_that_take_more_than_the_memory_they_may_are_painted_in_bands():
+    stylizer, shares = Stylizer.open("great-wave-tiny"), []
+    whole = stylizer.stylize_picture(Picture(noise()), None, Hooks(on_progress=shares.append, memory=1 << 30))
+    assert shares == []
+
+    bands = stylizer.stylize_picture(Picture(noise()), None, Hooks(on_progress=shares.append, memory=1))
+
+    assert shares[-1] == 1
+    assert np.abs(bands.rgb.astype(int) - whole.rgb).max() <= 1
+
+
+def test_a_mask_may_be_a_decoded_picture(tmp_path):
+    mask = Picture(np.kron(np.eye(2, dtype=np.uint8)[..., None] * 255, np.ones((10, 12, 3), np.uint8)))
+    Image.fromarray(mask.rgb).save(tmp_path / "mask.png")
+    stylizer = Stylizer.open("great-wave-tiny")
+    options = StylizeOptions(mask=tmp_path / "mask.png", background="photo")
+    expected = stylizer.stylize_picture(Picture(noise()), options)
+
+    given = stylizer.stylize_picture(Picture(noise()), replace(options, mask=Path("not read")), mask=mask)
+
+    np.testing.assert_array_equal(given.rgb, expected.rgb)
+    with pytest.raises(InputError, match="the mask has 24x20 pixels but the picture 20x24"):
+        stylizer.stylize_picture(Picture(noise(24, 20)), options, mask=mask)

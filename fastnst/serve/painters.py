@@ -30,9 +30,8 @@ class Painters:
     def open(self, name: str) -> Engine:
         """A style that has painted a test picture; ModelError if it cannot."""
         if name not in self._engines:
-            self._engines[name] = self._frugal(
-                OnnxEngine(Path(f"{name}.onnx"), self.device, data=self.styles[name].data)
-            )
+            data = self.styles[name].data
+            self._engines[name] = OnnxEngine(Path(f"{name}.onnx"), self.device, data=data, frugal=True)
         return self._engines[name]
 
     def paint(self, asked: Asked, picture: Picture, mask: Picture | None, stop: Stop) -> Picture:
@@ -54,17 +53,11 @@ class Painters:
         key = (asked.styles, tuple(share / sum(asked.mix) for share in asked.mix))
         if key not in self._mixes:
             engines = [self.open(name) for name in asked.styles]
-            self._mixes[key] = self._frugal(mixed(engines, asked.mix, asked.styles))
+            self._mixes[key] = mixed(engines, asked.mix, asked.styles)
         self._mixes.move_to_end(key)
         if len(self._mixes) > _MIXES:
             self._mixes.popitem(last=False)
         return self._mixes[key]
-
-    @staticmethod
-    def _frugal(engine: Engine) -> Engine:
-        assert isinstance(engine, OnnxEngine)
-        engine.frugal = True
-        return engine
 
 
 def _check_painted_size(picture: Picture, options: StylizeOptions, most: int) -> None:
