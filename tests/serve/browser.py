@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-PATIENCE = 120_000  # milliseconds for what takes a few seconds on an idle machine
+PATIENCE = 60_000  # milliseconds for what takes a few seconds on an idle machine
 
 ISOLATION = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -163,7 +163,7 @@ class Visit:
         self.page.fill(f"#{control}", str(value))
 
     def module(self, name: str, body: str, argument: object = None) -> Any:
-        """What a function body gives that has the exports of a module of the page as `it` and an argument as `given`."""
+        """What a function body gives that has the exports of a module as `it` and an argument as `given`."""
         source = f"async ({{ at, given }}) => {{ const it = await import(at); {body} }}"
         return self.page.evaluate(source, {"at": self.asset(name), "given": argument})
 
@@ -172,6 +172,12 @@ class Visit:
         return str(
             self.page.evaluate("(name) => new URL(name, document.querySelector('script[type=module]').src).href", name)
         )
+
+    def anew(self) -> None:
+        """Begin again, as a visitor would."""
+        if self.page.get_attribute("body", "data-state") != "empty":
+            self.page.click("#start-over")
+        self.page.evaluate("document.getElementById('notice').hidden = true")
 
     def end(self) -> None:
         self.context.close()

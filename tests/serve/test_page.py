@@ -12,15 +12,15 @@ import pytest
 from helpers.material import PHOTOS
 from PIL import Image
 from playwright.sync_api import Browser, expect
-from serve.browser import PATIENCE, Host, chromium, difference, hosted, runtime, visiting
+from serve.browser import PATIENCE, Host, Visit, chromium, difference, hosted, runtime, visiting
 
 from fastnst.config import ExportOptions, StylizeOptions
 from fastnst.image import Picture, encode_picture, read_picture, resize
 from fastnst.serve.published import Published, published_styles
 from fastnst.serve.runtime import VERSION
 from fastnst.serve.site import StaticFile, site_files
-from fastnst.stylize import Stylizer
 from fastnst.styles import bundled_style
+from fastnst.stylize import Stylizer
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 MEAN, MOST = 1, 3  # gray levels by which a download may differ from the command line's painting
@@ -47,6 +47,19 @@ def files(styles) -> dict[str, StaticFile]:
 def host(files) -> Iterator[Host]:
     with hosted(files) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def opened(browser, host) -> Iterator[Visit]:
+    with visiting(browser, host.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+def visit(opened) -> Visit:
+    """The page as it is found; opening it takes a second or two, so that most tests share one."""
+    opened.anew()
+    return opened
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +94,17 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 class TestPainting:
-    def test_a_picture_becomes_small_paintings_and_then_a_large_one_like_the_command_line_s(self, browser, host, photo):
-        with visiting(browser, host.url, wait=False) as visit:
-            expect(visit.page.locator("#engine")).to_contain_text("in this browser")
-            expect(visit.page.locator("#privacy")).to_contain_text("stay on this device")
-            visit.give(photo)
-            visit.cards()
-            expect(visit.page.locator(".card canvas")).to_have_count(3)
-            visit.choose("poppies")
-            expect(visit.page.locator("#title")).to_have_text("Poppies")
-            expect(visit.page.locator("#credit")).to_contain_text("Katsushika Hokusai, Poppies, c. 1833")
-            expect(visit.page.locator("#facts")).to_contain_text("480 × 360 pixels, painted in this browser")
-            png, jpeg = visit.download("#png"), visit.download("#jpeg")
+    def test_a_picture_becomes_small_paintings_and_then_a_large_one_like_the_command_line_s(self, visit, photo):
+        expect(visit.page.locator("#engine")).to_contain_text("in this browser")
+        expect(visit.page.locator("#privacy")).to_contain_text("stay on this device")
+        visit.give(photo)
+        visit.cards()
+        expect(visit.page.locator(".card canvas")).to_have_count(3)
+        visit.choose("poppies")
+        expect(visit.page.locator("#title")).to_have_text("Poppies")
+        expect(visit.page.locator("#credit")).to_contain_text("Katsushika Hokusai, Poppies, c. 1833")
+        expect(visit.page.locator("#facts")).to_contain_text("480 × 360 pixels, painted in this browser")
+        png, jpeg = visit.download("#png"), visit.download("#jpeg")
 
         wanted = Stylizer.open("poppies", engine="onnx").stylize_picture(read_picture(photo))
         for data, format in ((png, "PNG"), (jpeg, "JPEG")):
@@ -101,19 +113,18 @@ class TestPainting:
             assert mean <= MEAN
             assert most <= (MOST if format == "PNG" else 3 * MOST)
 
-    def test_controls_mean_what_they_mean_on_the_command_line(self, browser, host, photo):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.give(photo)
-            visit.choose("great-wave")
-            visit.page.select_option("#other", "poppies")
-            visit.done()
-            visit.slide("share", 30)
-            visit.slide("strength", 60)
-            visit.slide("stroke", 150)
-            visit.page.check("[name=colors][value=luma]", force=True)
-            visit.page.wait_for_selector("body[data-state=working]", state="detached")
-            visit.done()
-            data = visit.download("#png")
+    def test_controls_mean_what_they_mean_on_the_command_line(self, visit, photo):
+        visit.give(photo)
+        visit.choose("great-wave")
+        visit.page.select_option("#other", "poppies")
+        visit.done()
+        visit.slide("share", 30)
+        visit.slide("strength", 60)
+        visit.slide("stroke", 150)
+        visit.page.check("[name=colors][value=luma]", force=True)
+        visit.page.wait_for_selector("body[data-state=working]", state="detached")
+        visit.done()
+        data = visit.download("#png")
 
         options = StylizeOptions(strength=0.6, stroke=1.5, preserve_color="luma")
         stylizer = Stylizer.open(["great-wave", "poppies"], mix=[0.7, 0.3], engine="onnx")
@@ -121,44 +132,41 @@ class TestPainting:
         assert mean <= MEAN
         assert most <= MOST
 
-    def test_transparency_is_kept(self, browser, host):
+    def test_transparency_is_kept(self, visit):
         rgb = read_picture(PHOTOS / "owl.jpg").rgb[:120, :160]
         alpha = np.repeat(np.linspace(0, 255, 160).astype(np.uint8)[None], 120, 0)
         data = encode_picture(Picture(rgb, alpha), "PNG")
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.give(data)
-            visit.choose("great-wave-tiny")
-            painted = pixels(visit.download("#png"))
+        visit.give(data)
+        visit.choose("great-wave-tiny")
+        painted = pixels(visit.download("#png"))
 
         wanted = np.asarray(Stylizer.open("great-wave-tiny", engine="onnx").stylize(data))
         assert np.array_equal(painted[..., 3], alpha)
         assert difference(painted[..., :3], wanted[..., :3])[0] <= MEAN
 
-    def test_a_control_that_comes_back_to_where_it_was_leaves_no_preview(self, browser, host, photo):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.give(photo)
-            visit.choose("great-wave-tiny")
-            box = visit.page.locator("#strength").bounding_box()
-            visit.page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
-            visit.page.mouse.down()
-            visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-            expect(visit.page.locator("#strength-value")).not_to_have_text("100 %")
-            visit.page.mouse.move(box["x"] + box["width"] + 40, box["y"] + box["height"] / 2)
-            visit.page.mouse.up()
-            visit.done()
-            assert visit.page.evaluate("document.getElementById('after').width") == 480
+    def test_a_control_that_comes_back_to_where_it_was_leaves_no_preview(self, visit, photo):
+        visit.give(photo)
+        visit.choose("great-wave-tiny")
+        box = visit.page.locator("#strength").bounding_box()
+        visit.page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
+        visit.page.mouse.down()
+        visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        expect(visit.page.locator("#strength-value")).not_to_have_text("100 %")
+        visit.page.mouse.move(box["x"] + box["width"] + 40, box["y"] + box["height"] / 2)
+        visit.page.mouse.up()
+        visit.done()
+        assert visit.page.evaluate("document.getElementById('after').width") == 480
 
-    def test_a_painting_is_canceled(self, browser, host):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.give(photograph(1800, 1200), "large.jpg", "image/jpeg")
-            visit.cards()
-            visit.page.click(".card[data-style=great-wave]")
-            expect(visit.page.locator("#percent")).not_to_have_text("Painting, 0 %")
-            visit.page.click("#cancel")
-            expect(visit.page.locator("body")).to_have_attribute("data-state", "ready")
-            expect(visit.page.locator("#progress")).to_be_hidden()
-            visit.give(PHOTOS / "cat.jpg")  # and what follows does not wait for it
-            visit.choose("great-wave-tiny")
+    def test_a_painting_is_canceled(self, visit):
+        visit.give(photograph(1800, 1200), "large.jpg", "image/jpeg")
+        visit.cards()
+        visit.page.click(".card[data-style=great-wave]")
+        expect(visit.page.locator("#percent")).not_to_have_text("Painting, 0 %")
+        visit.page.click("#cancel")
+        expect(visit.page.locator("body")).to_have_attribute("data-state", "ready")
+        expect(visit.page.locator("#progress")).to_be_hidden()
+        visit.give(PHOTOS / "cat.jpg")  # and what follows does not wait for it
+        visit.choose("great-wave-tiny")
 
     def test_a_large_photo_is_seen_small_at_once_and_painted_at_a_size_that_the_browser_can(self, browser, host):
         little = "Object.defineProperty(Navigator.prototype, 'deviceMemory', { get: () => 0.1 })"
@@ -174,7 +182,7 @@ class TestPainting:
         assert 300_000 < width * height < 700_000
         assert abs(width / height - 1.5) < 0.01
 
-    def test_a_picture_is_pasted_and_dropped(self, browser, host):
+    def test_a_picture_is_pasted_and_dropped(self, visit):
         transfer = """async (type) => {
             const canvas = new OffscreenCanvas(64, 48);
             canvas.getContext("2d").fillRect(8, 8, 20, 20);
@@ -186,25 +194,26 @@ class TestPainting:
             document.body.dispatchEvent(new Event(type, { ...given, bubbles: true, cancelable: true }));
         }"""
         for kind in ("paste", "drop"):
-            with visiting(browser, host.url, wait=False) as visit:
-                visit.page.evaluate(transfer, kind)
-                expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: drawn")
-                visit.page.wait_for_selector(".card canvas")
+            visit.anew()
+            visit.page.evaluate(transfer, kind)
+            expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: drawn")
+            visit.page.wait_for_selector(".card canvas")
 
-    def test_the_example_is_painted_without_a_picture_of_one_s_own_and_all_begins_anew(self, browser, host):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.choose("great-wave-tiny")
-            expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: panda")
-            visit.page.click("#start-over")
-            expect(visit.page.locator("#choose")).to_be_focused()
-            expect(visit.page.locator("#controls")).to_be_hidden()
-            expect(visit.page.locator(".card[aria-pressed=true]")).to_have_count(0)
+    def test_the_example_is_painted_without_a_picture_of_one_s_own_and_all_begins_anew(self, visit):
+        visit.choose("great-wave-tiny")
+        expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: panda")
+        visit.page.click("#start-over")
+        expect(visit.page.locator("#choose")).to_be_focused()
+        expect(visit.page.locator("#controls")).to_be_hidden()
+        expect(visit.page.locator(".card[aria-pressed=true]")).to_have_count(0)
 
 
 class TestKeyboard:
     def test_it_does_everything(self, browser, host, photo):
         with visiting(browser, host.url) as visit:
             keys = visit.page.keyboard
+            # Interception of file choosers begins a moment after it is asked for, and a key is fast.
+            visit.page.on("filechooser", lambda _: None)
             for _ in range(2):
                 keys.press("Tab")
             expect(visit.page.locator("#reveal")).to_be_focused()
@@ -246,20 +255,19 @@ class TestKeyboard:
             visit.page.keyboard.press(key)
         raise AssertionError(f"{selector} cannot be reached")
 
-    def test_zoom_and_divider_by_mouse(self, browser, host, photo):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.give(photo)
-            visit.choose("great-wave-tiny")
-            box = visit.page.locator("#sheet").bounding_box()
-            middle = box["y"] + box["height"] / 2
-            visit.page.mouse.move(box["x"] + 24, middle)
-            visit.page.mouse.down()
-            visit.page.mouse.move(box["x"] + 0.4 * box["width"], middle, steps=4)
-            visit.page.mouse.up()
-            assert 35 <= int(visit.page.input_value("#reveal")) <= 45
-            visit.page.mouse.click(box["x"] + 0.7 * box["width"], middle)
-            expect(visit.page.locator("#stage")).to_have_attribute("data-zoom", "true")
-            assert visit.page.evaluate("document.getElementById('stage').scrollLeft") > 0
+    def test_zoom_and_divider_by_mouse(self, visit, photo):
+        visit.give(photo)
+        visit.choose("great-wave-tiny")
+        box = visit.page.locator("#sheet").bounding_box()
+        middle = box["y"] + box["height"] / 2
+        visit.page.mouse.move(box["x"] + 24, middle)
+        visit.page.mouse.down()
+        visit.page.mouse.move(box["x"] + 0.4 * box["width"], middle, steps=4)
+        visit.page.mouse.up()
+        assert 35 <= int(visit.page.input_value("#reveal")) <= 45
+        visit.page.mouse.click(box["x"] + 0.7 * box["width"], middle)
+        expect(visit.page.locator("#stage")).to_have_attribute("data-zoom", "true")
+        assert visit.page.evaluate("document.getElementById('stage').scrollLeft") > 0
 
 
 class TestOwnStyles:
@@ -299,16 +307,15 @@ class TestOwnStyles:
 
 
 class TestCamera:
-    def test_it_is_painted_live_and_gives_a_picture(self, browser, host):
-        with visiting(browser, host.url, wait=False) as visit:
-            visit.page.click("#photograph")
-            visit.page.wait_for_selector("#live-painting:not([hidden])")
-            expect(visit.page.locator("#camera-facts")).to_contain_text("frames per second", timeout=PATIENCE)
-            expect(visit.page.locator("#live-style")).to_have_value("great-wave-tiny")
-            visit.page.click("#still")
-            expect(visit.page.locator("#camera")).to_be_hidden()
-            expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: photograph")
-            visit.page.wait_for_selector(".card canvas")
+    def test_it_is_painted_live_and_gives_a_picture(self, visit):
+        visit.page.click("#photograph")
+        visit.page.wait_for_selector("#live-painting:not([hidden])")
+        expect(visit.page.locator("#camera-facts")).to_contain_text("frames per second", timeout=PATIENCE)
+        expect(visit.page.locator("#live-style")).to_have_value("great-wave-tiny")
+        visit.page.click("#still")
+        expect(visit.page.locator("#camera")).to_be_hidden()
+        expect(visit.page.locator("#before")).to_have_attribute("alt", "The picture: photograph")
+        visit.page.wait_for_selector(".card canvas")
 
     def test_a_camera_that_is_refused_is_explained(self, browser, host):
         refused = """navigator.mediaDevices.getUserMedia = async () => {
@@ -322,7 +329,7 @@ class TestCamera:
 
 
 class TestWrong:
-    def test_files_that_are_no_pictures_or_have_no_fitting_size(self, browser, host):
+    def test_files_that_are_no_pictures_or_have_no_fitting_size(self, visit):
         small = encode_picture(Picture(np.zeros((9, 40, 3), np.uint8)), "PNG")
         wide = BytesIO()
         Image.new("1", (17_000, 20)).save(wide, "PNG")
@@ -334,13 +341,12 @@ class TestWrong:
             "small.png": (small, "at least 16 × 16 are needed"),
             "wide.png": (wide.getvalue(), "Scale it down first"),
         }
-        with visiting(browser, host.url, wait=False) as visit:
-            for name, (data, said) in wrong.items():
-                kind = "image/svg+xml" if name.endswith("svg") else "image/png"
-                visit.give(data, name, kind)
-                expect(visit.page.locator("#notice-text")).to_contain_text(said)
-                expect(visit.page.locator("#notice-text")).to_contain_text(name)
-            expect(visit.page.locator("body")).to_have_attribute("data-state", "empty")
+        for name, (data, said) in wrong.items():
+            kind = "image/svg+xml" if name.endswith("svg") else "image/png"
+            visit.give(data, name, kind)
+            expect(visit.page.locator("#notice-text")).to_contain_text(said)
+            expect(visit.page.locator("#notice-text")).to_contain_text(name)
+        expect(visit.page.locator("body")).to_have_attribute("data-state", "empty")
 
     def test_a_host_that_is_gone_after_loading_stops_only_what_was_not_fetched(self, browser, files, photo):
         host = Host(files)
@@ -375,7 +381,10 @@ class TestServer:
             headers = {"Accept": "image/png", "Content-Type": route.request.headers["content-type"]}
             route.fulfill(response=route.fetch(url=target, headers=headers))
 
-        with hosted(page) as host, visiting(browser, host.url, errors="(?i)404|wasm|WebAssembly|falling back", wait=False) as visit:
+        with (
+            hosted(page) as host,
+            visiting(browser, host.url, errors="(?i)404|wasm|WebAssembly|falling back", wait=False) as visit,
+        ):
             visit.context.route("**/v1/stylize?*", pass_on)
             visit.idle()
             expect(visit.page.locator("#engine")).to_contain_text("pictures are sent to it")
@@ -455,7 +464,9 @@ const wrong = (session) => ({
   release: () => session.release(),
   run: async (given) => {
     const made = await session.run(given);
-    for (const tensor of Object.values(made)) if (tensor.type === "float32") tensor.data.forEach((v, i, d) => { d[i] = v * SCALE; });
+    for (const { data } of Object.values(made).filter(({ type }) => type === "float32")) {
+      data.forEach((value, place) => (data[place] = value * SCALE));
+    }
     return made;
   },
 });
@@ -474,10 +485,10 @@ class TestWebGpu:
             visit.give(photo)
             visit.choose("great-wave-tiny")
             expect(visit.page.locator("#facts")).to_contain_text(engine)
-            assert difference(
-                pixels(visit.download("#png")),
-                Stylizer.open("great-wave-tiny", engine="onnx").stylize_picture(read_picture(photo)).rgb,
-            )[1] <= MOST
+            painted = pixels(visit.download("#png"))
+
+        wanted = Stylizer.open("great-wave-tiny", engine="onnx").stylize_picture(read_picture(photo)).rgb
+        assert difference(painted, wanted)[1] <= MOST
 
 
 class TestOffline:
@@ -516,16 +527,17 @@ class TestLook:
             assert serious(visit) == []
 
     @pytest.mark.parametrize("width", [360, 820, 1440])
-    def test_nothing_is_wider_than_the_screen(self, browser, host, photo, width):
-        with visiting(browser, host.url, wait=False, viewport={"width": width, "height": 800}) as visit:
-            for state in ("empty", "ready", "done"):
-                if state == "ready":
-                    visit.give(photo)
-                    visit.page.wait_for_selector(".card canvas")
-                elif state == "done":
-                    visit.choose("great-wave-tiny")
-                assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-                assert visit.page.evaluate("document.querySelector('#sheet').getBoundingClientRect().height") <= 800
+    def test_nothing_is_wider_than_the_screen(self, visit, photo, width):
+        visit.page.set_viewport_size({"width": width, "height": 800})
+        self.check(visit)
+        visit.give(photo)
+        self.check(visit)
+        visit.choose("great-wave-tiny")
+        self.check(visit)
+
+    def check(self, visit) -> None:
+        assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert visit.page.evaluate("document.querySelector('#sheet').getBoundingClientRect().height") <= 800
 
 
 def serious(visit) -> list[str]:

@@ -29,6 +29,7 @@ let longest = null; // bound of the longer side, if all of the picture is too la
 let cards = new AbortController();
 let current = new AbortController();
 let previewing = null;
+let opening = null; // the picture that is being opened, as it was given
 let stale = false; // whether a preview stands where the painting was
 const own = [];
 
@@ -98,13 +99,17 @@ function take(file) {
 
 /** Begin with a picture: a file, or the address of one. */
 async function begin(given) {
+  opening = given;
   let opened;
   try {
     opened = await openPicture(given instanceof URL ? await fileOf(given) : given);
   } catch (error) {
+    if (opening === given) opening = null;
     complain(error.message);
     return;
   }
+  if (opening !== given) return; // another one was given meanwhile
+  opening = null;
   stop();
   if (picture) URL.revokeObjectURL(picture.url);
   [picture, painting, longest] = [opened, null, null];
@@ -144,7 +149,7 @@ async function paintCards(styles) {
 function choose(chosen) {
   style = chosen;
   if (!picture) {
-    begin(EXAMPLE);
+    if (!opening) begin(EXAMPLE);
     return;
   }
   wall.select(style.name);
