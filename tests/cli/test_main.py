@@ -30,7 +30,9 @@ COMMANDS = [
     "info",
     "optimize",
     "reconstruct",
+    "serve",
     "sheet",
+    "site",
     "styles",
     "stylize",
     "sweep",
@@ -164,11 +166,13 @@ def test_exit_statuses_are_those_the_readers_of_the_documentation_rely_on():
         "UsageError": 2,
         "UnavailableError": 3,
         "InputError": 4,
+        "SizeError": 4,
         "UnsupportedFormatError": 4,
         "ModelError": 4,
         "UnsafeModelError": 4,
         "OutputError": 5,
         "DivergedError": 6,
+        "StoppedError": 1,
         "Interrupted": 1,  # of the class; each one carries 128 and its signal
     }
     assert errors.Interrupted("", signal.SIGINT).exit_status == 130

@@ -16,7 +16,7 @@ positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "415",
 def test_the_service_does_what_its_document_says(server, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     program = Path(sys.executable).with_name("schemathesis")
-    command = [program, "run", f"{server.url}openapi.json", "--checks", "all", "--max-examples", "25"]
+    command = [program, "run", f"{server.url}openapi.json", "--checks", "all", "--max-examples", "15"]
     command += ["--max-response-time", "10", "--seed", "1", "--no-color", "--continue-on-failure"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)

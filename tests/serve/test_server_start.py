@@ -23,8 +23,10 @@ HUGE = encoded(noise(1900, 1900), "JPEG")
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
-    """A folder with one style, which is opened at once."""
+    """A folder with two styles, whose previews need not be painted."""
     folder = tmp_path_factory.mktemp("styles")
+    for name in ("little-wave", "large-wave"):
+        (folder / f"{name}.jpg").write_bytes(encoded(noise(64, 64), "JPEG"))
     shutil.copy(bundled_style("great-wave-tiny").onnx, folder / "little-wave.onnx")
     shutil.copy(bundled_style("great-wave-base").onnx, folder / "large-wave.onnx")
     return folder
@@ -168,7 +170,7 @@ def test_a_style_that_paints_nothing_leaves_it_alive_and_not_ready(tiny, tmp_pat
 def test_told_to_stop_it_finishes_what_it_has_and_takes_nothing_new(tiny, png):
     server = Server("--styles", tiny, "--queue", "4").ready()
     with ThreadPoolExecutor(2) as pool:
-        slow = encoded(noise(700, 700), "JPEG")
+        slow = encoded(noise(300, 300), "JPEG")
         running, waiting = [
             pool.submit(httpx.post, f"{server.url}v1/stylize", content=slow, params={"style": "large-wave"}, timeout=60)
             for _ in range(2)

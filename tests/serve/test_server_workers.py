@@ -117,7 +117,7 @@ def test_memory_that_a_picture_may_not_take_is_not_there():
 
 
 def test_the_largest_picture_has_room_in_the_memory_of_a_worker():
-    side = 1000
+    side = 600
     rgba = np.random.default_rng(0).integers(0, 255, (side, side, 4), dtype=np.uint8)
     limits = ServeLimits(workers=1, max_pixels=side * side)
 
