@@ -1,7 +1,7 @@
 """What the README and the pages in docs tell a user to type works, in the order in which it stands there.
 
-Bash and Python blocks are run; console blocks are only shown. The page on fine-tuning has its test in tests/finetune, the
-one on the service in tests/serve.
+Bash and Python blocks are run; console blocks are only shown. The page on fine-tuning has its test in tests/finetune,
+that on the service in tests/serve.
 """
 
 import re
