@@ -36,7 +36,6 @@ EXTRAS = {
     "h11": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
-    "pebble": "serve",
 }
 
 # Flags that had another name, which goes on working.
