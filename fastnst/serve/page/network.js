@@ -1,18 +1,17 @@
 // One style, ready to paint pixels: whole, or in parts with progress.
 
-import { evenOut, withoutEvening } from "./even.js";
 import { Failure } from "./failure.js";
-import { ModelError, readModel, takesBytes, writeModel } from "./onnx.js";
+import { ModelError, readModel, takesBytes } from "./onnx.js";
 import { bytesPerPixel, split } from "./split.js";
 
 const WHOLE = 256 * 1024; // pixels up to which a picture is painted in one go
 const MEMORY = 1.75; // times what its values take is what a part was measured to take in WASM
+const UNIT = Float32Array.from({ length: 256 }, (_, value) => value / 255);
 const UNKNOWN = 600; // bytes for each pixel of a graph that is not understood
 
 export class Network {
   #runtime;
   #data;
-  #even;
   #parts;
   #most;
   #whole = null;
@@ -25,14 +24,12 @@ export class Network {
     try {
       this.model = readModel(file);
       this.bytes = takesBytes(this.model);
-      const { model, even } = withoutEvening(this.model);
-      this.#even = even;
-      this.#data = even ? writeModel(model) : file;
-      this.inputs = model.inputs.map((input) => input.name);
-      this.output = model.outputs[0].name;
-      this.#parts = split(model);
+      this.#data = file;
+      this.input = this.model.inputs[0].name;
+      this.output = this.model.outputs[0].name;
+      this.#parts = split(this.model);
       this.about = about(this.model.metadata.fastnst);
-      this.bytesPerPixel = MEMORY * (bytesPerPixel(model) ?? UNKNOWN);
+      this.bytesPerPixel = MEMORY * (bytesPerPixel(this.model) ?? UNKNOWN);
     } catch (error) {
       if (error instanceof ModelError) throw new Failure("model", error.message);
       throw error;
@@ -48,8 +45,7 @@ export class Network {
   async paint(picture, step = () => {}) {
     const { width, height } = picture;
     const small = width * height <= this.#most || !this.#parts;
-    const image = this.#tensor(picture);
-    const given = Object.fromEntries(this.inputs.map((name) => [name, image]));
+    const given = { [this.input]: this.#tensor(picture) };
     const made = small ? await this.#runWhole(given) : await this.#runParts(given, step);
     const values = await made.getData();
     made.dispose();
@@ -103,29 +99,32 @@ export class Network {
     const count = width * height;
     if (this.bytes) {
       const rgb = new Uint8Array(3 * count);
-      for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) rgb[3 * i + c] = data[4 * i + c];
+      for (let i = 0, from = 0, to = 0; i < count; i++, from += 4, to += 3) {
+        rgb[to] = data[from];
+        rgb[to + 1] = data[from + 1];
+        rgb[to + 2] = data[from + 2];
+      }
       return this.#runtime.tensor("uint8", rgb, [1, height, width, 3]);
     }
     const planes = new Float32Array(3 * count);
-    for (let c = 0; c < 3; c++) {
-      const plane = planes.subarray(c * count, (c + 1) * count);
-      for (let i = 0; i < count; i++) plane[i] = data[4 * i + c] / 255;
-      if (this.#even) plane.set(evenOut(plane, width, height, this.#even));
+    for (let channel = 0; channel < 3; channel++) {
+      const plane = planes.subarray(channel * count, (channel + 1) * count);
+      for (let i = 0, from = channel; i < count; i++, from += 4) plane[i] = UNIT[data[from]];
     }
     return this.#runtime.tensor("float32", planes, [1, 3, height, width]);
   }
 
   #pixels(values, width, height) {
     const count = width * height;
-    const data = new Uint8ClampedArray(4 * count);
+    const data = new Uint8ClampedArray(4 * count).fill(255);
     const [step, plane, white] = this.bytes ? [3, 1, 1] : [1, count, 255];
-    for (let i = 0; i < count; i++) {
-      for (let c = 0; c < 3; c++) data[4 * i + c] = values[step * i + c * plane] * white;
-      data[4 * i + 3] = 255;
-    }
-    // A value that is no number would have become black.
-    if (!this.bytes && values.some(Number.isNaN)) {
-      throw new Failure("runtime", "the network painted values that are not numbers");
+    for (let channel = 0; channel < 3; channel++) {
+      for (let i = 0, from = channel * plane, to = channel; i < count; i++, from += step, to += 4) {
+        const value = values[from];
+        // It would become black.
+        if (Number.isNaN(value)) throw new Failure("runtime", "the network painted values that are not numbers");
+        data[to] = value * white;
+      }
     }
     return { width, height, data };
   }
