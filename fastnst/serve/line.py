@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from fastnst.engine import Stop
+from fastnst.errors import StoppedError
 from fastnst.serve.problems import BusyError, DrainingError
 
 T = TypeVar("T")
@@ -69,10 +70,13 @@ class Lane:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
         self._running: set[Stop] = set()
+        self._closed = False
         self.busy = 0  # pictures that are painted now
 
     async def run(self, work: Callable[[Stop], T]) -> T:
         """What the work returns, done when its turn comes; a caller that is canceled stops it, at once if it runs."""
+        if self._closed:
+            raise StoppedError("the lane is closed")
         stop = Stop()
         self._running.add(stop)
         try:
@@ -82,6 +86,8 @@ class Lane:
             stop.set()
 
     def _counted(self, work: Callable[[Stop], T], stop: Stop) -> T:
+        if stop.is_set:
+            raise StoppedError("painting was stopped before it began")
         self.busy += 1
         try:
             return work(stop)
@@ -89,7 +95,8 @@ class Lane:
             self.busy -= 1
 
     def close(self) -> None:
-        """Stop what runs and what waits."""
+        """Stop what runs and what waits: StoppedError."""
+        self._closed = True
         for stop in self._running:
             stop.set()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False)

@@ -2,16 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fastnst.compose import fineness, stroke_scale
 from fastnst.config import StylizeOptions
 from fastnst.device import Device
 from fastnst.engine import Engine, OnnxEngine, Stop, mixed
-from fastnst.errors import SizeError, UsageError
+from fastnst.errors import FastnstError, SizeError, UsageError
 from fastnst.image import Picture
+from fastnst.nets.bands import DEFAULT_TILE
 from fastnst.serve.asked import Asked, wrong_field
 from fastnst.serve.bound import WHOLE
+from fastnst.serve.problems import OutOfMemoryError
 from fastnst.serve.published import Published
 from fastnst.stylize import Hooks, Stylizer
 
@@ -45,7 +48,20 @@ class Painters:
             stylizer = Stylizer(self._inside(asked), None if asked.outside is None else self.open(asked.outside))
         except UsageError as error:
             raise wrong_field("style", error) from error
-        return stylizer.stylize_picture(picture, asked.options, Hooks(stop=stop, memory=WHOLE), mask)
+        hooks = Hooks(stop=stop, memory=WHOLE)
+        try:
+            return stylizer.stylize_picture(picture, asked.options, hooks, mask)
+        except (FastnstError, MemoryError) as error:
+            if not _lacks_memory(error):
+                raise
+        try:
+            return stylizer.stylize_picture(picture, replace(asked.options, tile=DEFAULT_TILE), hooks, mask)
+        except (FastnstError, MemoryError) as error:
+            if not _lacks_memory(error):
+                raise
+            raise OutOfMemoryError(
+                "there is no memory to paint the picture now; try again, or give a smaller max_size", seconds=10
+            ) from error
 
     def _inside(self, asked: Asked) -> Engine:
         if asked.mix is None:
@@ -58,6 +74,14 @@ class Painters:
         if len(self._mixes) > _MIXES:
             self._mixes.popitem(last=False)
         return self._mixes[key]
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether memory was all that was missing, by what ONNX Runtime, its providers and the C++ library say."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("failed to allocate memory", "out of memory", "bad_alloc")
+    )
 
 
 def _check_painted_size(picture: Picture, options: StylizeOptions, most: int) -> None:

@@ -136,6 +136,12 @@ class NotReadyError(UnavailableNowError):
     code = "not_ready"
 
 
+class OutOfMemoryError(UnavailableNowError):
+    """A picture for which there is no memory now."""
+
+    code = "out_of_memory"
+
+
 class DeadlineError(RequestError):
     """Work that took too long."""
 

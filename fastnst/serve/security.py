@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -222,5 +223,6 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 def log_line(values: dict[str, Any]) -> None:
     """One line of JSON on stderr, everything that is no plain character escaped."""
-    sys.stderr.write(json.dumps(values).replace("\x7f", "\\u007f") + "\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # a reader that has ended is no reason to end
+        sys.stderr.write(json.dumps(values).replace("\x7f", "\\u007f") + "\n")
+        sys.stderr.flush()

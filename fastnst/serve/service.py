@@ -44,7 +44,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.line = Line(self.limits.queue)
-        self.metrics = Metrics(lambda: self.line.taken - self.lane.busy, lambda: self.lane.busy)
+        self.metrics = Metrics(lambda: max(0, self.line.taken - self.lane.busy), lambda: self.lane.busy)
         self.trouble = NotReadyError("the styles are being opened; try again in a moment")
         self.pictures = asyncio.Semaphore(pictures_at_once(self.limits))
 

@@ -61,15 +61,11 @@ class Workers:
         self._threads = ThreadPoolExecutor(2 * limits.workers, thread_name_prefix="worker")
         self._all: set[_Worker] = set()
         self._replacing: set[asyncio.Future[None]] = set()
-        # A place in it for each, None for one that is yet to be started.
-        self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
-        for _ in range(limits.workers):
-            self._idle.put_nowait(None)
+        self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()  # None is one that could not be started
 
     async def start(self) -> None:
-        """Start all of them; without that each starts with its first job."""
-        unstarted = [await self._idle.get() for _ in range(self.limits.workers)]
-        await asyncio.gather(*map(self._put_back, unstarted))
+        """Start all of them; jobs wait until then."""
+        await asyncio.gather(*(self._start_one() for _ in range(self.limits.workers)))
 
     async def decode(self, data: bytes, name: str, max_size: int | None = None) -> Picture:
         """What decode_picture gives.
@@ -96,52 +92,45 @@ class Workers:
     async def _run(self, job: Callable[[Connection], T]) -> T:
         """Do a job in an idle process. Whoever is canceled meanwhile leaves none behind that is still at it."""
         worker = await self._idle.get()
+        if worker is None:
+            self._replace()
+            raise FastnstError("a process to decode in could not be started")
         try:
-            try:
-                worker = worker or await self._started()
-            except (OSError, RuntimeError) as error:
-                raise FastnstError(f"no process to decode in could be started: {error}") from error
             done = asyncio.wrap_future(self._threads.submit(job, worker.connection))
             async with asyncio.timeout(self.patience):
-                return await done
+                result = await done
         except FastnstError:
+            self._idle.put_nowait(worker)
             raise
         except BaseException as error:
             # Whatever it was, this process is in the middle of something.
-            broken, worker = worker, None
-            if broken is not None:
-                self._discard(broken)
+            self._discard(worker)
+            self._replace()
             if isinstance(error, TimeoutError):
                 raise Hanging from error
             if isinstance(error, (EOFError, OSError, ValueError, KeyError, TypeError)):
                 raise Crashed from error
             raise
-        finally:
-            self._replace(worker)
-
-    def _replace(self, worker: _Worker | None) -> None:
-        if worker is not None:
-            self._idle.put_nowait(worker)
-        else:
-            replacing = asyncio.ensure_future(self._put_back(None))
-            self._replacing.add(replacing)
-            replacing.add_done_callback(self._replacing.discard)
-
-    async def _put_back(self, worker: _Worker | None) -> None:
-        with suppress(OSError, RuntimeError):  # no process to be had: the next job tries again
-            worker = worker or await self._started()
         self._idle.put_nowait(worker)
+        return result
 
-    async def _started(self) -> _Worker:
-        memory = worker_memory(self.limits)
-        worker = await asyncio.wrap_future(self._threads.submit(_Worker, self._context, memory))
-        self._all.add(worker)
-        return worker
+    def _replace(self) -> None:
+        replacing = asyncio.ensure_future(self._start_one())
+        self._replacing.add(replacing)
+        replacing.add_done_callback(self._replacing.discard)
+
+    async def _start_one(self) -> None:
+        worker, memory = None, worker_memory(self.limits)
+        with suppress(OSError, RuntimeError):  # no process to be had: the next job tries again
+            worker = await asyncio.wrap_future(self._threads.submit(_Worker, self._context, memory))
+            self._all.add(worker)
+        self._idle.put_nowait(worker)
 
     def _discard(self, worker: _Worker) -> None:
         self._all.discard(worker)
         worker.process.kill()  # at once, so that the thread that waits for it ends
-        self._threads.submit(worker.end)
+        with suppress(RuntimeError):  # at the end of all
+            self._threads.submit(worker.end)
 
     def close(self) -> None:
         """End all of them, whatever they do."""
