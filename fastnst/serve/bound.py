@@ -9,7 +9,8 @@ WHOLE = 2_400_000_000  # bytes a picture may take to be painted whole; what need
 _BASE = 700_000_000  # the service itself: packages, styles, the page, what it keeps of freed memory
 _WORKER = 80_000_000  # a process that decodes, before it decodes anything
 _JOB = 30  # bytes a pixel that decoding and encoding take; WebP with transparency takes 28
-_BANDS = 80  # bytes a pixel that painting in bands takes: the smallest layer of a base style twice, and the pixels
+_BANDS = 90  # bytes a pixel that painting in bands takes: the smallest layer of a base style twice, and the pixels
+_KEPT = 256 << 20  # and what it keeps of larger layers
 _PICTURE = 20  # bytes a pixel of a request that is worked on: content, transparency, mask, painting, and its encoding
 _SLACK = 128 << 20  # a decoder's threads and buffers
 
@@ -41,7 +42,7 @@ def memory_bound(limits: ServeLimits) -> Bound:
     - each of `workers`: 80 MB, 30 bytes a pixel of the largest picture, and the request;
     - each request that has a place, `queue` and one more: its bytes, twice;
     - pictures that are decoded, `workers` and one more: 20 bytes a pixel;
-    - the one that is painted: 2.4 GB, or 80 bytes a pixel of the largest picture, whichever is more.
+    - the one that is painted: 2.4 GB, or 0.3 GB and 90 bytes a pixel of the largest picture, whichever is more.
 
     What is painted larger than it is, for small strokes or less strength, counts as large as it is painted.
     """
@@ -50,7 +51,7 @@ def memory_bound(limits: ServeLimits) -> Bound:
         workers=limits.workers * (_WORKER + worker_memory(limits)),
         requests=(limits.queue + LANES) * 2 * limits.max_bytes,
         pictures=pictures_at_once(limits) * _PICTURE * limits.max_pixels,
-        painting=LANES * max(WHOLE, _BANDS * limits.max_pixels),
+        painting=LANES * max(WHOLE, _KEPT + _BANDS * limits.max_pixels),
     )
 
 
