@@ -92,10 +92,11 @@ class Requests(RuleBasedStateMachine):
         self.loop.close()
 
 
-Requests.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+Requests.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None, database=None)
 TestRequests = Requests.TestCase
 
 
+@settings(deadline=None, database=None)
 @given(st.lists(st.floats(0, 1000), max_size=30))
 def test_when_to_try_again_is_some_seconds_whatever_paintings_took(durations):
     now = 0.0

@@ -56,6 +56,18 @@ def test_it_listens_on_this_machine_alone_and_says_where(tiny):
         ]
 
 
+def test_the_browser_is_shown_the_page_if_that_is_asked_for(tiny, tmp_path, monkeypatch):
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $1 > {tmp_path}/opening && mv {tmp_path}/opening {tmp_path}/opened\n")
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+
+    with serving("--styles", tiny, "--open") as server:
+        until((tmp_path / "opened").exists)
+
+        assert (tmp_path / "opened").read_text() == server.url + "\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
