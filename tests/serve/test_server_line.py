@@ -1,9 +1,12 @@
 import asyncio
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fastnst.engine import Stop
@@ -11,6 +14,8 @@ from fastnst.serve.line import Lane, Line
 from fastnst.serve.problems import BusyError, DrainingError
 
 PLACES = 3
+
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not in the checkout
 
 
 class Requests(RuleBasedStateMachine):
