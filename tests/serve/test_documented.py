@@ -76,7 +76,7 @@ def test_every_code_of_a_problem_is_listed_with_its_status():
     for statuses, codes in re.findall(r"^\| ([\d, ]+) \| ((?:`\w+`(?:, )?)+) \|", TEXT, flags=re.MULTILINE):
         listed |= {code: statuses.split(", ") for code in re.findall(r"`(\w+)`", codes)}
     kinds = [kind for _, kind in inspect.getmembers(problems, inspect.isclass) if issubclass(kind, errors.FastnstError)]
-    kinds += [errors.UnsupportedFormatError, errors.InputError, errors.SizeError]
+    kinds += [errors.UnsupportedFormatError, errors.InputError, errors.SizeError, errors.ModelError]
     told = {kind.code: str(kind.http_status) for kind in kinds}
     told.pop(problems.UnavailableNowError("", seconds=1).code)  # of its kinds alone
 
@@ -96,7 +96,7 @@ def test_every_limit_is_listed_with_its_default():
 
 def test_the_memory_bound_is_as_documented():
     for gigabytes, given in {
-        17: {},
+        17.9: {},
         6.9: {"workers": 2, "max_pixels": 24_000_000},
         4.0: {"workers": 1, "max_pixels": 4_000_000},
     }.items():
