@@ -313,24 +313,35 @@ function photograph() {
 }
 
 async function download(format) {
-  const { name } = painting;
-  const blob = await studio.file(painting, format);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = `${name}.${format === "jpeg" ? "jpg" : "png"}`;
+  const name = `${painting.name}.${format === "jpeg" ? "jpg" : "png"}`;
+  const blob = await busy(format, () => studio.file(painting, format));
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  announce(`Saved as ${link.download}.`);
+  announce(`Saved as ${name}.`);
 }
 
 async function copy() {
   try {
-    await navigator.clipboard.write([new ClipboardItem({ "image/png": studio.file(painting, "png") })]);
+    const made = studio.file(painting, "png");
+    await busy("copy", () => navigator.clipboard.write([new ClipboardItem({ "image/png": made })]));
     announce("Copied.");
-    find("copy").textContent = "Copied";
-    setTimeout(() => (find("copy").textContent = "Copy"), 2000);
   } catch {
     placard.notice("This browser does not let the page copy pictures. Download it instead.");
+  }
+}
+
+/** Work that a button began, which says so: of a large painting, a file takes seconds. */
+async function busy(id, work) {
+  const button = find(id);
+  const text = button.textContent;
+  button.setAttribute("aria-busy", "true");
+  button.textContent = "One moment…";
+  try {
+    return await work();
+  } finally {
+    button.removeAttribute("aria-busy");
+    button.textContent = text;
   }
 }
 

@@ -40,7 +40,7 @@ export class Camera {
     const running = ++this.#running;
     try {
       if (!navigator.mediaDevices) throw new Error("no devices");
-      const wanted = { video: { width: { ideal: 1920 }, facingMode: "user" }, audio: false };
+      const wanted = { video: { width: { ideal: 1280 }, facingMode: "user" }, audio: false };
       const stream = await navigator.mediaDevices.getUserMedia(wanted);
       if (running !== this.#running) return stream.getTracks().forEach((track) => track.stop());
       this.#stream = stream;

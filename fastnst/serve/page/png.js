@@ -56,33 +56,26 @@ function pixelRow(data, alpha, y, width, channels) {
   return row;
 }
 
-/** A row as differences by the one of three ways whose differences are smallest. */
+/** A row as differences to the left, above, or what Paeth guesses from both: whichever are smallest. */
 function filter(row, above, channels, into) {
-  const ways = [
-    [1, (left) => left],
-    [2, (_, up) => up],
-    [4, paeth],
-  ];
-  let best = Infinity;
-  const made = new Uint8Array(row.length);
-  for (const [number, guess] of ways) {
-    let sum = 0;
-    for (let i = 0; i < row.length; i++) {
-      const [left, corner] = i < channels ? [0, 0] : [row[i - channels], above[i - channels]];
-      made[i] = row[i] - guess(left, above[i], corner);
-      sum += made[i] < 128 ? made[i] : 256 - made[i];
-    }
-    if (sum >= best) continue;
-    best = sum;
-    into[0] = number;
-    into.set(made, 1);
+  const length = row.length;
+  const made = [1, 2, 4].map((number) => ({ number, bytes: new Uint8Array(length), sum: 0 }));
+  const [left, up, both] = made.map(({ bytes }) => bytes);
+  for (let i = 0; i < length; i++) {
+    const a = i < channels ? 0 : row[i - channels];
+    const b = above[i];
+    const c = i < channels ? 0 : above[i - channels];
+    left[i] = row[i] - a;
+    up[i] = row[i] - b;
+    const pa = Math.abs(b - c);
+    const pb = Math.abs(a - c);
+    const pc = Math.abs(a + b - 2 * c);
+    both[i] = row[i] - (pa <= pb && pa <= pc ? a : pb <= pc ? b : c);
   }
-}
-
-function paeth(left, up, corner) {
-  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
-  if (a <= b && a <= c) return left;
-  return b <= c ? up : corner;
+  for (const way of made) for (const byte of way.bytes) way.sum += byte < 128 ? byte : 256 - byte;
+  const best = made.reduce((one, other) => (other.sum < one.sum ? other : one));
+  into[0] = best.number;
+  into.set(best.bytes, 1);
 }
 
 function chunk(name, data) {

@@ -100,10 +100,11 @@ export class Studio {
   }
 
   async #here({ picture, style, mix, options, size, longest }, signal, onProgress) {
-    await Promise.all([this.style(style.name), mix && this.style(mix.name)]);
+    const [{ inParts }] = await Promise.all([this.style(style.name), mix && this.style(mix.name)]);
+    const tell = (share) => onProgress?.(inParts ? share : null);
     const asked = { picture: picture.id, file: picture.file, size, longest, name: style.name, options };
     Object.assign(asked, mix && { other: mix.name, share: mix.share });
-    return { ...(await this.painter.ask("paint", asked, { signal, onProgress })), here: true };
+    return { ...(await this.painter.ask("paint", asked, { signal, onProgress: tell })), here: true };
   }
 
   async #there({ picture, style, mix, options, size, longest }, signal) {
