@@ -56,29 +56,31 @@ export class Network {
   async release({ all = false } = {}) {
     const opened = this.#sessions ?? [];
     this.#sessions = null;
-    if (all && this.#whole) opened.push(this.#whole);
+    if (all && this.#whole) opened.push(await this.#whole);
     if (all) this.#whole = null;
-    for (const session of opened) await (await session).release();
+    for (const session of opened) await session.release();
   }
 
   async #runWhole(given) {
     this.#whole ??= this.#runtime.session(this.#data);
-    return (await this.#runtime.run(await this.#whole, given))[this.output];
+    const session = await this.#whole.catch((error) => {
+      this.#whole = null; // so that it is tried again
+      throw error;
+    });
+    return (await this.#runtime.run(session, given))[this.output];
   }
 
   async #runParts(given, step) {
-    this.#sessions ??= this.#parts.map(({ data, floating }, place) => {
-      const last = place === this.#parts.length - 1;
-      return this.#runtime.session(data, last ? [] : floating);
-    });
-    const sessions = this.#sessions;
+    const sessions = (this.#sessions ??= []);
     const held = new Map(Object.entries(given));
     let done = 0;
     try {
       for (const [place, part] of this.#parts.entries()) {
         await step(done);
+        const last = place === this.#parts.length - 1;
+        sessions[place] ??= await this.#runtime.session(part.data, last ? [] : part.floating);
         const inputs = Object.fromEntries(part.inputs.map((name) => [name, held.get(name)]));
-        const made = await this.#runtime.run(await sessions[place], inputs);
+        const made = await this.#runtime.run(sessions[place], inputs);
         Object.entries(made).forEach(([name, tensor]) => held.set(name, tensor));
         const later = new Set(this.#parts.slice(place + 1).flatMap((next) => next.inputs));
         for (const [name, tensor] of held) {

@@ -78,9 +78,13 @@ export class Painter {
   }
 }
 
+/** Whether there is a graphics card; one played by the processor is slower than WASM. */
 async function hasWebGpu() {
   try {
-    return Boolean(await navigator.gpu?.requestAdapter());
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter) return false;
+    const { isFallbackAdapter = adapter.isFallbackAdapter, architecture = "" } = adapter.info ?? {};
+    return !isFallbackAdapter && architecture !== "swiftshader";
   } catch {
     return false;
   }

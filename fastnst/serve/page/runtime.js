@@ -32,22 +32,27 @@ export class Runtime {
   /** A graph ready to run; of several outputs the floats may stay on a GPU. */
   async session(data, floating = []) {
     const there = this.kind === "webgpu" && floating.length > 0;
+    const options = {
+      executionProviders: [this.kind],
+      enableCpuMemArena: false, // it would keep the memory of every part
+      enableMemPattern: false,
+      logSeverityLevel: 3,
+      ...(there && { preferredOutputLocation: Object.fromEntries(floating.map((name) => [name, "gpu-buffer"])) }),
+    };
     try {
-      return await this.ort.InferenceSession.create(data, {
-        executionProviders: [this.kind],
-        enableCpuMemArena: false, // it would keep the memory of every part
-        enableMemPattern: false,
-        logSeverityLevel: 3,
-        ...(there && { preferredOutputLocation: Object.fromEntries(floating.map((name) => [name, "gpu-buffer"])) }),
-      });
+      return await this.#inTurn(() => this.ort.InferenceSession.create(data, options));
     } catch (error) {
       throw new Failure("runtime", `onnxruntime-web cannot open this style: ${error.message}`);
     }
   }
 
-  /** Run one; one after another, because a runtime runs one at a time. */
   run(session, given) {
-    const turn = this.#last.then(() => session.run(given));
+    return this.#inTurn(() => session.run(given));
+  }
+
+  /** One thing after another: with WebGPU a runtime does no two at a time. */
+  #inTurn(work) {
+    const turn = this.#last.then(work);
     this.#last = turn.catch(() => {});
     return turn;
   }
