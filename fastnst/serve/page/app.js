@@ -39,7 +39,8 @@ async function start() {
   try {
     config = await (await fetch("styles.json")).json();
   } catch {
-    find("engine").textContent = "The styles did not arrive. See whether the network is there, and load the page again.";
+    const remedy = "See whether the network is there, and load the page again.";
+    find("engine").textContent = `The styles did not arrive. ${remedy}`;
     return;
   }
   config.styles.forEach((each) => wall.add(each));
@@ -65,8 +66,9 @@ function tellEngine() {
   const there = "This browser cannot paint, so the server does: pictures are sent to it.";
   const nowhere = `This browser cannot paint (${studio.reason}). Try a current Chrome, Edge, Firefox or Safari.`;
   find("engine").textContent = studio.paintsHere ? here : studio.server ? there : nowhere;
-  const backup = studio.server ? "Only one too large for this browser is sent to the server, and the page says so." : "";
-  find("privacy").textContent = studio.paintsHere ? `Pictures stay on this device. ${backup}` : find("engine").textContent;
+  const backup = studio.server ? " One too large for this browser goes to the server, and the page says so." : "";
+  const stays = `Pictures stay on this device.${backup}`;
+  find("privacy").textContent = studio.paintsHere ? stays : find("engine").textContent;
 }
 
 /** The example painted on the first screen, so that it explains itself. */
@@ -172,7 +174,8 @@ async function paint() {
   show("working");
   const wanted = { picture, style, longest, ...placard.values };
   try {
-    const painted = await studio.paint(wanted, { signal, onProgress: (share) => !signal.aborted && placard.progress(share) });
+    const onProgress = (share) => !signal.aborted && placard.progress(share);
+    const painted = await studio.paint(wanted, { signal, onProgress });
     if (signal.aborted) return;
     await stage.painting(painted);
     painting = { ...painted, name: `${picture.name}-${style.name}` };
@@ -218,6 +221,7 @@ async function preview() {
 }
 
 function fail(error) {
+  stage.bare();
   show("error");
   if (error.code === "large") {
     const { limit, pixels = picture.width * picture.height } = error;
@@ -230,7 +234,8 @@ function fail(error) {
     };
     const millions = (picture.width * picture.height) / 1e6;
     const remedy = { name: `Paint at ${size.width} × ${size.height}`, act };
-    placard.notice(`This picture, ${millions.toFixed(0)} megapixels, is too large to be painted in one go here.`, remedy);
+    const what = `This picture, ${millions.toFixed(0)} megapixels,`;
+    placard.notice(`${what} is too large to be painted in one go here.`, remedy);
   } else {
     placard.notice(error.message, { name: "Try again", act: paint });
   }

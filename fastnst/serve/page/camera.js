@@ -10,6 +10,8 @@ const REASONS = {
   NotReadableError: "Another program uses the camera. Close it, and try again.",
 };
 
+const NONE = "This browser gives pages no camera, or only over https. Choose a picture.";
+
 export class Camera {
   #stream = null;
   #running = 0;
@@ -48,7 +50,7 @@ export class Camera {
       await this.video.play();
     } catch (error) {
       if (running !== this.#running) return;
-      this.facts.textContent = REASONS[error.name] ?? "This browser gives pages no camera, or only over https. Choose a picture.";
+      this.facts.textContent = REASONS[error.name] ?? NONE;
       return;
     }
     await this.#paint(running);
@@ -82,7 +84,8 @@ export class Camera {
       rate = rate ? 0.8 * rate + 0.2 * now : now;
       if (performance.now() - told < 500) continue;
       told = performance.now();
-      this.facts.textContent = `${rate.toFixed(1)} frames per second, ${this.canvas.width} × ${this.canvas.height} pixels`;
+      const { width, height } = this.canvas;
+      this.facts.textContent = `${rate.toFixed(1)} frames per second, ${width} × ${height} pixels`;
       if (rate < SLOWEST) longest = Math.max(SIDES.least, Math.round(longest * 0.85));
       else if (rate > FASTEST) longest = Math.min(SIDES.most, Math.round(longest * 1.15));
     }

@@ -23,18 +23,21 @@ export async function openPicture(file) {
   } catch (error) {
     URL.revokeObjectURL(url);
     if (error instanceof Failure) throw error;
-    const heic = /\.hei[cf]$/i.test(name) ? " This browser does not open HEIC; save it as a JPEG first." : "";
-    throw new Failure("picture", `${name} is no picture that this browser can open.${heic || " Choose a JPEG, PNG, WebP or AVIF file."}`);
+    const heic = /\.hei[cf]$/i.test(name);
+    const remedy = heic ? "It does not open HEIC; save it as a JPEG first." : "Choose a JPEG, PNG, WebP or AVIF file.";
+    throw new Failure("picture", `${name} is no picture that this browser can open. ${remedy}`);
   }
 }
 
 function check(name, width, height) {
   const size = `${name} has ${width} × ${height} pixels`;
   if (Math.min(width, height) < SMALLEST) {
-    throw new Failure("picture", `${size}, but at least ${SMALLEST} × ${SMALLEST} are needed. Choose a larger picture.`);
+    const least = `${SMALLEST} × ${SMALLEST}`;
+    throw new Failure("picture", `${size}, but at least ${least} are needed. Choose a larger picture.`);
   }
   if (width * height > MOST.pixels || Math.max(width, height) > MOST.side) {
-    throw new Failure("picture", `${size}, more than the ${MOST.pixels / 1e6} megapixels that can be painted. Scale it down first.`);
+    const most = `${MOST.pixels / 1e6} megapixels, and sides of ${MOST.side}`;
+    throw new Failure("picture", `${size}, but at most ${most}, can be painted. Scale it down first.`);
   }
 }
 
@@ -76,7 +79,7 @@ export function listen({ onFile, onNothing, find }) {
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
     if (file) onFile(file);
-    else if (event.target === document.body) onNothing("There is no picture in the clipboard. Copy one, and paste it again.");
+    else if (event.target === document.body) onNothing("The clipboard holds no picture. Copy one, and paste again.");
   });
 }
 

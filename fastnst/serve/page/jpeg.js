@@ -184,8 +184,9 @@ class Bits {
 }
 
 function headers(width, height, tables) {
-  const segment = (marker, ...content) => [0xff, marker, (content.length + 2) >> 8, (content.length + 2) & 255, ...content];
-  const sides = [height >> 8, height & 255, width >> 8, width & 255];
+  const two = (value) => [value >> 8, value & 255];
+  const segment = (marker, ...content) => [0xff, marker, ...two(content.length + 2), ...content];
+  const sides = [...two(height), ...two(width)];
   return Uint8Array.from([
     ...[0xff, 0xd8],
     ...segment(0xe0, 0x4a, 0x46, 0x49, 0x46, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0),

@@ -1,6 +1,7 @@
 // What makes the page work without a network, and with threads on hosts whose headers cannot be set.
 
 const TRIED = "fastnst-reloaded";
+const PROGRAMS = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 /** Register the service worker and have it keep what the page needs; `idle` tells whether a reload disturbs nobody. */
 export async function keepOffline(config, idle) {
@@ -11,9 +12,7 @@ export async function keepOffline(config, idle) {
     return; // a private window, or a browser that forbids it: the page works without
   }
   const { active } = await navigator.serviceWorker.ready;
-  const runtime = config.runtime
-    ? ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => config.runtime + name)
-    : [];
+  const runtime = config.runtime ? PROGRAMS.map((name) => config.runtime + name) : [];
   const styles = config.styles.flatMap(({ file, preview }) => [file, ...(preview ? [preview] : [])]);
   const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
   await told(active, { keep: [...new Set([...styles, ...runtime, ...loaded].map(absolute))] });

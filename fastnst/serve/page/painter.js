@@ -60,7 +60,8 @@ export class Painter {
     this.#worker.addEventListener("message", ({ data }) => this.#hear(data));
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
-      this.#asked.forEach(({ reject }) => reject(new Failure("runtime", event.message ?? "the painting thread stopped")));
+      const failure = new Failure("runtime", event.message ?? "the painting thread stopped");
+      this.#asked.forEach(({ reject }) => reject(failure));
       this.#asked.clear();
     });
   }

@@ -31,7 +31,8 @@ export class Server {
     const { pixels = Infinity, bytes = Infinity, side = Infinity } = this.limits ?? {};
     if (longest) return;
     if (width * height > pixels || Math.max(width, height) > side) {
-      throw new Failure("large", "too large for the server", { limit: Math.min(pixels, side * Math.min(width, height)) });
+      const limit = Math.min(pixels, side * Math.min(width, height));
+      throw new Failure("large", "too large for the server", { limit });
     }
     if (file.size > bytes) throw new Failure("large", "too large for the server", { limit: (width * height) / 2 });
   }
@@ -44,7 +45,7 @@ export class Server {
       answer = await fetch(address, { ...init, headers });
     } catch (error) {
       if (error.name === "AbortError") throw new Failure("canceled", "canceled");
-      throw new Failure("server", "The server does not answer. See whether it runs and the network is there, and try again.");
+      throw new Failure("server", "The server does not answer. See whether it runs, and the network, and try again.");
     }
     if (answer.ok) return answer;
     if (answer.status === 401) {

@@ -86,7 +86,8 @@ export class Stage {
       return;
     }
     const box = this.stage.getBoundingClientRect();
-    const width = Math.max(this.before.naturalWidth / window.devicePixelRatio, 1.6 * fitted);
+    const pixels = this.after.hidden ? this.before.naturalWidth : this.after.width;
+    const width = Math.max(pixels / window.devicePixelRatio, 1.6 * fitted);
     const height = (width * this.before.naturalHeight) / this.before.naturalWidth;
     this.before.style.width = `${width}px`;
     const [x, y] = point ? [(point.x - box.left) / box.width, (point.y - box.top) / box.height] : [0.5, 0.5];

@@ -62,7 +62,7 @@ export class Studio {
   async ownStyle(name, file) {
     await this.ready;
     if (!this.paintsHere) {
-      throw new Failure("model", "Own styles are painted in the browser, which cannot paint here; start the server with it.");
+      throw new Failure("model", "own styles are painted in the browser, which cannot paint here");
     }
     const bytes = new Uint8Array(await file.arrayBuffer());
     const about = await this.painter.ask("style", { name, file: bytes });

@@ -74,7 +74,8 @@ async function open({ folder, engine, threads, memory: bytes, reference }) {
 async function check({ file, width, height, input, output }) {
   const rgb = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const [given, wanted] = [rgb(input), rgb(output)];
-  const data = new Uint8ClampedArray(4 * width * height).map((_, i) => (i % 4 < 3 ? given[3 * (i >> 2) + (i % 4)] : 255));
+  const value = (_, i) => (i % 4 < 3 ? given[3 * (i >> 2) + (i % 4)] : 255);
+  const data = new Uint8ClampedArray(4 * width * height).map(value);
   const painted = await new Network(runtime, file).paint({ width, height, data });
   const away = wanted.map((value, i) => Math.abs(value - painted.data[4 * Math.floor(i / 3) + (i % 3)]));
   const mean = away.reduce((a, b) => a + b, 0) / away.length;
