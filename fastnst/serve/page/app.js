@@ -1,6 +1,7 @@
 // The page: what is shown, chosen and painted.
 
 import { Camera } from "./camera.js";
+import { askToken, offerFiles } from "./files.js";
 import { listen, openPicture, takesPhotographs } from "./intake.js";
 import { keepOffline } from "./offline.js";
 import { within } from "./picture.js";
@@ -44,15 +45,13 @@ async function start() {
     return;
   }
   config.styles.forEach((each) => wall.add(each));
-  studio = new Studio(config, askToken);
+  studio = new Studio(config, (wrong) => askToken(find, wrong));
   camera = new Camera(find, studio, { onStill: begin });
   listen({ find, onFile: take, onNothing: complain });
   find("try").addEventListener("click", () => begin(EXAMPLE));
   find("photograph").addEventListener("click", photograph);
   find("start-over").addEventListener("click", startOver);
-  find("png").addEventListener("click", () => download("png"));
-  find("jpeg").addEventListener("click", () => download("jpeg"));
-  find("copy").addEventListener("click", copy);
+  offerFiles(find, { fileOf: (format) => studio.file(painting, format), nameOf: () => painting.name, announce, complain });
   document.body.dataset.loaded = "true";
   await studio.ready;
   tellEngine();
@@ -315,50 +314,4 @@ function photograph() {
   const every = [...config.styles, ...own];
   const fast = every.filter(({ preset }) => preset === "tiny");
   camera.open(fast.length ? fast : every);
-}
-
-async function download(format) {
-  const name = `${painting.name}.${format === "jpeg" ? "jpg" : "png"}`;
-  const blob = await busy(format, () => studio.file(painting, format));
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-  announce(`Saved as ${name}.`);
-}
-
-async function copy() {
-  try {
-    const made = studio.file(painting, "png");
-    await busy("copy", () => navigator.clipboard.write([new ClipboardItem({ "image/png": made })]));
-    announce("Copied.");
-  } catch {
-    placard.notice("This browser does not let the page copy pictures. Download it instead.");
-  }
-}
-
-/** Work that a button began, which says so: of a large painting, a file takes seconds. */
-async function busy(id, work) {
-  const button = find(id);
-  const text = button.textContent;
-  button.setAttribute("aria-busy", "true");
-  button.textContent = "One moment…";
-  try {
-    return await work();
-  } finally {
-    button.removeAttribute("aria-busy");
-    button.textContent = text;
-  }
-}
-
-/** A token for the server, or null. */
-function askToken(wrong) {
-  const dialog = find("token");
-  find("token-name").textContent = wrong ? "This token is not the server's" : "This server wants a token";
-  find("token-text").value = "";
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    const done = () => resolve(dialog.returnValue === "ok" ? find("token-text").value : null);
-    dialog.addEventListener("close", done, { once: true });
-  });
 }

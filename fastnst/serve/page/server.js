@@ -5,6 +5,8 @@ import { Failure } from "./failure.js";
 const TOKEN = "fastnst-token";
 
 export class Server {
+  #asking = null;
+
   /** Limits of it, or null; `askToken` resolves to a token, or to null if none is given. */
   constructor({ limits, askToken }) {
     Object.assign(this, { limits, askToken });
@@ -49,7 +51,9 @@ export class Server {
     }
     if (answer.ok) return answer;
     if (answer.status === 401) {
-      const given = await this.askToken(wrong || Boolean(token));
+      // One dialog, however many paintings wait for it.
+      this.#asking ??= this.askToken(wrong || Boolean(token)).finally(() => (this.#asking = null));
+      const given = await this.#asking;
       if (!given) throw new Failure("token", "The server paints only for those who have its token.");
       sessionStorage.setItem(TOKEN, given);
       return this.#fetch(address, init, true);
