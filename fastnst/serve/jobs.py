@@ -4,11 +4,9 @@ A job is a line of JSON and the bytes that it is about; so is its answer, with w
 come back.
 """
 
-import ctypes
 import json
 import logging
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,8 +16,7 @@ import numpy as np
 
 from fastnst.errors import FastnstError
 from fastnst.image import Limits, Picture, Pixels, decode_picture, encode_picture
-
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+from fastnst.serve.nursery import die_with_parent
 
 Answer = tuple[dict[str, Any], list[Any]]  # what is said of the parts, and the parts
 
@@ -29,7 +26,7 @@ def work(connection: Connection, memory: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's, which ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.disable()  # a file has no say in what is logged
-    _die_with_parent()
+    die_with_parent(signal.SIGKILL)  # even in the middle of a job
     if memory is not None:
         _limit_memory(memory)
     while True:
@@ -73,12 +70,6 @@ def _encode(rgb: bytes, *alpha: bytes, shape: tuple[int, int], format: str, qual
 
 
 JOBS: dict[str, Callable[..., Answer]] = {"decode": _decode, "encode": _encode}
-
-
-def _die_with_parent() -> None:
-    """End even in the middle of a job if what started this process is killed; elsewhere than on Linux after the job."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _limit_memory(more: int) -> None:

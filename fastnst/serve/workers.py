@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -65,6 +66,8 @@ class Workers:
 
     async def start(self) -> None:
         """Start all of them; jobs wait until then."""
+        if sys.platform != "win32":
+            forkserver.ensure_running()  # by this thread, since it ends with the one that starts it
         await asyncio.gather(*(self._start_one() for _ in range(self.limits.workers)))
 
     async def decode(self, data: bytes, name: str, max_size: int | None = None) -> Picture:
