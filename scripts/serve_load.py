@@ -567,8 +567,8 @@ def throughput(
     """Paintings a second of several clients, against the network alone; and what a small one takes besides its parts.
 
     The network alone: `Stylizer.stylize_picture` in this process, one at a time on a picture that is decoded already,
-    without encoding. Clients send the picture as a JPEG and take a JPEG, each its next one as soon as it has the last.
-    They take turns, `rounds` times, the order changing.
+    without encoding; `whole` is the same with decoding and encoding. Clients send a JPEG and take a JPEG,
+    each its next one as soon as it has the last. They take turns, `rounds` times, the order changing.
     """
     logging.disable(logging.CRITICAL)
     stylizer, options = Stylizer.open(), StylizeOptions()
@@ -580,6 +580,12 @@ def throughput(
             begun = time.monotonic()
             for _ in range(clients * each):
                 stylizer.stylize_picture(picture, options)
+            return clients * each / (time.monotonic() - begun)
+
+        def whole() -> float:
+            begun = time.monotonic()
+            for _ in range(clients * each):
+                encode_picture(stylizer.stylize_picture(decode_picture(data), options), "JPEG")
             return clients * each / (time.monotonic() - begun)
 
         async def client() -> None:
@@ -594,11 +600,15 @@ def throughput(
             return clients * each / (time.monotonic() - begun)
 
         bare(), asyncio.run(all_clients())
-        rates: dict[str, list[float]] = {"bare": [], "service": []}
-        turns: list[tuple[str, Callable[[], float]]] = [("bare", bare), ("service", lambda: asyncio.run(all_clients()))]
+        turns: dict[str, Callable[[], float]] = {
+            "bare": bare,
+            "service": lambda: asyncio.run(all_clients()),
+            "whole": whole,
+        }
+        rates: dict[str, list[float]] = {name: [] for name in turns}
         for turn in range(rounds):
-            for name, measure in turns if turn % 2 == 0 else turns[::-1]:
-                rates[name].append(measure())
+            for name in turns if turn % 2 == 0 else reversed(turns):
+                rates[name].append(turns[name]())
             print(json.dumps({name: round(values[-1], 3) for name, values in rates.items()}), flush=True)
         overhead = _overhead(running, stylizer, small)
     ratios = [served / alone for served, alone in zip(rates["service"], rates["bare"], strict=True)]
