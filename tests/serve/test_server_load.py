@@ -149,13 +149,13 @@ def test_a_body_that_is_shorter_than_it_says_is_not_waited_for_when_its_sender_h
 
 
 def test_what_takes_too_long_is_given_up_and_the_next_is_painted(png):
-    with serving("--workers", "1", "--deadline", "1s") as server:
+    with serving("--workers", "1", "--deadline", "3s") as server:
         begun = time.monotonic()
         answer = server.stylize(HUGE, style="great-wave-base")
         seconds = time.monotonic() - begun
 
         assert (answer.status_code, answer.json()["code"]) == (504, "deadline")
-        assert seconds < 5
+        assert seconds < 15
         assert server.stylize(png).status_code == 200
         assert server.metric('fastnst_rejected_total{reason="deadline"}') == 1
 
