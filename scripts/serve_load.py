@@ -386,7 +386,8 @@ class Tally:
         if request.leaves is not None:
             return
         if answer is None:
-            self.wrong[f"{request.kind}: no answer"] += 1
+            if request.counted:  # of what is no HTTP the end of the connection may overtake the answer
+                self.wrong[f"{request.kind}: no answer"] += 1
             return
         self.statuses[answer.status] += request.counted
         if answer.status == 503 and request.counted:
