@@ -6,7 +6,7 @@ from fastnst.config import ServeLimits
 from fastnst.serve.line import LANES
 
 WHOLE = 2_400_000_000  # bytes a picture may take to be painted whole; what needs more is painted in bands
-_BASE = 700_000_000  # the service itself: packages, styles, the page, what it keeps of freed memory
+_BASE = 1_200_000_000  # the service itself: packages, styles, the page, what it keeps of freed memory
 _WORKER = 80_000_000  # a process that decodes, before it decodes anything
 _JOB = 30  # bytes a pixel that decoding and encoding take; WebP with transparency takes 28
 _BANDS = 90  # bytes a pixel that painting in bands takes: the smallest layer of a base style twice, and the pixels
@@ -31,14 +31,14 @@ class Bound:
 
     @property
     def in_words(self) -> str:
-        """The parts: service 0.7 GB, workers 3.4 GB, ..."""
+        """The parts: service 1.2 GB, workers 3.4 GB, ..."""
         return ", ".join(f"{field.name} {getattr(self, field.name) / 1e9:.1f} GB" for field in fields(self))
 
 
 def memory_bound(limits: ServeLimits) -> Bound:
     """The most bytes that all processes of the service hold together:
 
-    - the service itself, about 0.7 GB with the bundled styles;
+    - the service itself, 1.0 GB with the bundled styles and eight mixes of them, counted as 1.2;
     - each of `workers`: 80 MB, 30 bytes a pixel of the largest picture, and the request;
     - each request that has a place, `queue` and one more: its bytes, twice;
     - pictures that are decoded, `workers` and one more: 20 bytes a pixel;

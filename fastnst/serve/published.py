@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from fastnst.engine import OnnxEngine
-from fastnst.errors import ModelError, UsageError
+from fastnst.errors import ModelError, UnavailableError, UsageError
 from fastnst.files import is_folder, printable
 from fastnst.image import SAMPLE, encode_picture, read_picture, to_array, to_pixels
 from fastnst.meta import CheckpointMeta
@@ -49,9 +49,12 @@ def published_styles(styles: Sequence[str | Path] = ()) -> list[Published]:
     of other presets come last.
 
     Raises UsageError for a name that no style has, or that two have, ModelError for an unusable file, and for an ONNX
-    file of another project.
+    file of another project, UnavailableError if none is bundled.
     """
-    found = [_published(style) for given in styles or bundled_names() for style in _expanded(given)]
+    wanted = styles or bundled_names()
+    if not wanted:
+        raise UnavailableError("no styles are installed; install fastnst anew, or give files or folders of styles")
+    found = [_published(style) for given in wanted for style in _expanded(given)]
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:

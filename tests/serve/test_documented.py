@@ -96,9 +96,9 @@ def test_every_limit_is_listed_with_its_default():
 
 def test_the_memory_bound_is_as_documented():
     for gigabytes, given in {
-        17.9: {},
-        6.9: {"workers": 2, "max_pixels": 24_000_000},
-        4.0: {"workers": 1, "max_pixels": 4_000_000},
+        18.4: {},
+        7.4: {"workers": 2, "max_pixels": 24_000_000},
+        4.5: {"workers": 1, "max_pixels": 4_000_000},
     }.items():
         bound = memory_bound(ServeLimits(**{"workers": 4, **given})).total
         assert bound == pytest.approx(gigabytes * 1e9, rel=0.01)

@@ -17,7 +17,7 @@ from fastnst import __version__
 from fastnst.cli import main
 from fastnst.config import ExportOptions
 from fastnst.engine import OnnxEngine, open_engine
-from fastnst.errors import ModelError, OutputError, UsageError
+from fastnst.errors import ModelError, OutputError, UnavailableError, UsageError
 from fastnst.export import export
 from fastnst.nets.onnx_graph import build
 from fastnst.serve import runtime as onnxruntime_web
@@ -51,6 +51,12 @@ def read(files: dict[str, StaticFile], address: str):
 
 
 class TestPublished:
+    def test_an_installation_without_any_is_said_to_be_one(self, monkeypatch):
+        monkeypatch.setattr("fastnst.styles.catalogue_folder", lambda: Path("nothing-here"))
+
+        with pytest.raises(UnavailableError, match="no styles are installed"):
+            published_styles()
+
     def test_all_bundled_styles_with_the_default_one_first(self):
         styles = published_styles()
 
