@@ -78,6 +78,16 @@ def test_time_that_is_skipped_belongs_to_no_piece():
     assert rate == pytest.approx(2.0)
 
 
+def test_pieces_that_come_at_once_make_no_pace_of_their_own():
+    time = Clock()
+    pace = Pace(time)
+    time.now += 6.0
+    for _ in range(3):
+        rate = pace.tick()
+
+    assert rate == pytest.approx(0.5)
+
+
 def test_plain_lines_tell_count_note_rate_and_time_left(capsys, monkeypatch):
     with Progress("training", 500, "step") as progress:
         progress.spoken -= PLAIN_EVERY  # the last line is that old
