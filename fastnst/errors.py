@@ -68,6 +68,13 @@ class OutputError(FastnstError):
     code = "output"
 
 
+class StorageError(FastnstError):
+    """A store or a network that did not answer in several tries; the same may succeed later."""
+
+    http_status = 503
+    code = "storage"
+
+
 class DivergedError(FastnstError):
     """Training that met a loss or gradient that is not a number."""
 

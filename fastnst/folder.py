@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from fastnst.ahead import each_ahead
 from fastnst.config import StylizeOptions
@@ -23,6 +24,8 @@ from fastnst.stylize import Hooks, Stylizer, read_content
 log = logging.getLogger(__name__)
 
 IN_HAND = 3  # pictures being read, stylized or written
+
+P = TypeVar("P", bound=PurePath)
 
 # The suffix of what becomes of a clip, or None for a file that is none.
 ClipSuffix = Callable[[Path], str | None]
@@ -140,7 +143,7 @@ def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions, c
     if "-" in inputs:
         raise UsageError("standard input cannot go into a folder; name a file with -o, or use -o -")
     if len(inputs) == 1 and not is_many(inputs[0]):
-        return [Job(Path(inputs[0]), _target(Path(inputs[0]).name, Path(inputs[0]), output, options))]
+        return [Job(Path(inputs[0]), output / painted_name(Path(Path(inputs[0]).name), options))]
     jobs: dict[tuple[Path, Path], Job] = {}
     for name in _each_folder_once(inputs):
         listing = _listed(name, output, alone=len(inputs) == 1)
@@ -195,26 +198,30 @@ def _job(path: Path, kept: Path, output: Path, options: StylizeOptions, clip_suf
     """What becomes of a file among others, which is called `kept` in the output folder; None if it is left alone."""
     match kind_of(path, lambda path: clip_suffix(path) is not None):
         case Kind.PICTURE:
-            return Job(path, _target(kept, path, output, options))
+            return Job(path, output / painted_name(kept, options))
         case Kind.CLIP:
-            suffix = clip_suffix(path) or ""
-            return Job(path, output / (kept if kept.suffix.lower() == suffix else kept.with_suffix(suffix)), clip=True)
+            return Job(path, output / clip_name(kept, clip_suffix(path) or ""), clip=True)
         case Kind.UNREADABLE:
             return Job(path, output, error=why_unreadable(path))
     log.info("%s is neither a picture nor a clip and is left alone", printable(path))
     return None
 
 
-def _target(relative: str | Path, source: Path, output: Path, options: StylizeOptions) -> Path:
-    suffix = "." + options.format if options.format else source.suffix.lower()
+def painted_name(kept: P, options: StylizeOptions) -> P:
+    """What a picture that is called `kept` is called once it is painted."""
+    suffix = "." + options.format if options.format else kept.suffix.lower()
     if suffix not in SUFFIXES:
         suffix = ".png"
-    kept = Path(relative)
     if kept.suffix.lower() == suffix:
-        return output / kept
+        return kept
     if kept.suffix.lower() in PICTURE_SUFFIXES:
-        return output / kept.with_suffix(suffix)
-    return output / kept.with_name(kept.name + suffix)
+        return kept.with_suffix(suffix)
+    return kept.with_name(kept.name + suffix)
+
+
+def clip_name(kept: P, suffix: str) -> P:
+    """The same of a clip, whose suffix will be another or the same."""
+    return kept if kept.suffix.lower() == suffix else kept.with_suffix(suffix)
 
 
 def _check_targets(jobs: list[Job], options: StylizeOptions) -> list[Job]:
