@@ -4,17 +4,18 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastnst.errors import OutputError
 from fastnst.files import make_folder, printable
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,10 @@ _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "could not creat
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was all that was missing."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")  # an error of torch's is only there where torch is
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
@@ -43,6 +47,8 @@ def only_run(path: Path, what: str) -> Iterator[None]:
 
     A drive that has no locks holds nobody up.
     """
+    from filelock import Timeout
+
     missing = [folder for folder in path.parents if not folder.exists()]
     make_folder(path.parent)
     lock = _lock(path)
@@ -70,7 +76,9 @@ def only_run(path: Path, what: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _lock(path: Path) -> BaseFileLock:
+def _lock(path: Path) -> "BaseFileLock":
+    from filelock import FileLock
+
     return FileLock(path, blocking=False, fallback_to_soft=False)
 
 
