@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 Device = Literal["auto", "cpu", "cuda"]
+
+_onnx_threads = 0  # what ONNX Runtime takes for: as many as there are cores
 
 
 def torch_device(device: Device) -> "torch.device":
@@ -68,6 +71,24 @@ def onnx_runtime() -> Any:
 
     onnxruntime.disable_telemetry_events()  # where it was imported before fastnst, which sets the environment
     return onnxruntime
+
+
+def onnx_session_options() -> Any:
+    """Options for a session of ONNX Runtime, which says nothing and computes in the threads that limit_threads set."""
+    options = onnx_runtime().SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = _onnx_threads
+    return options
+
+
+def limit_threads(count: int) -> None:
+    """Let networks that this process opens from now on compute in so many threads; 0 is one for each core."""
+    global _onnx_threads
+    _onnx_threads = count
+    if count and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+    elif count:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it once it is imported
 
 
 @cache

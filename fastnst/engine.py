@@ -13,7 +13,14 @@ from typing import Any, Protocol, get_args
 import numpy as np
 
 from fastnst.config import EngineName, OnnxOptions
-from fastnst.device import Device, onnx_providers, onnx_runtime, share_onnx_memory, torch_device
+from fastnst.device import (
+    Device,
+    onnx_providers,
+    onnx_runtime,
+    onnx_session_options,
+    share_onnx_memory,
+    torch_device,
+)
 from fastnst.errors import (
     FastnstError,
     ModelError,
@@ -338,8 +345,7 @@ def _find(style: str | Path, engine: EngineName) -> Path:
 def _session(data: bytes, device: Device, path: Path, frugal: bool) -> Any:
     """ONNX Runtime with a network loaded; UnavailableError without the device that was asked for."""
     onnxruntime = onnx_runtime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = onnx_session_options()
     # Between two pictures the cores are for those who read and write them.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if frugal:

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that help and usage errors need no training packages.
 """
 
+from fastnst.config.batch import BatchOptions
 from fastnst.config.dream import DreamConfig, FeatureOptions, FilterOptions
 from fastnst.config.evaluate import EvaluateOptions, StylizeBenchmark, TrainBenchmark
 from fastnst.config.export import ExportOptions, Family, ImportOptions, PixelValues
@@ -40,6 +41,7 @@ __all__ = [
     "LISTED",
     "OPTIMIZED_STYLE",
     "STYLE_LAYERS",
+    "BatchOptions",
     "ChannelOrder",
     "ClipOptions",
     "ContentAndStyles",

@@ -74,7 +74,7 @@ class ClipOptions(Checked):
     end: Annotated[float | None, Range(0, above=True)] = None
     """second of a clip to end with"""
     batch_size: Annotated[int, Range(1, 256)] = 1
-    """frames of a clip stylized at once: more are faster on a GPU, and need more memory"""
+    """frames of a clip, with batch also pictures of one size, stylized at once: faster on a GPU, in more memory"""
     smooth: Annotated[float, Range(0, 0.99)] = 0.0
     """steadier clips: share of the frames before in the statistics of a frame, 0 to 0.99; begins anew at cuts"""
 

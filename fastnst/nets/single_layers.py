@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnst.device import onnx_runtime
+from fastnst.device import onnx_runtime, onnx_session_options
 from fastnst.image import Array
 from fastnst.nets.onnx_graph import shifts
 from fastnst.nets.onnx_writer import OnnxGraph
@@ -23,13 +23,11 @@ class OnnxLayers:
     def __call__(self, layer: Layer, rows: Array, affine: Affine | None, relu: bool) -> Array:
         key = (layer.name, affine is not None, relu)
         if key not in self.sessions:
-            onnxruntime = onnx_runtime()
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
+            options = onnx_session_options()
             # Threads of a layer that is done would go on looking for work, on cores that others need.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             data = build_layer(layer, self.weights, affine=affine is not None, relu=relu)
-            self.sessions[key] = onnxruntime.InferenceSession(data, options, providers=self.providers)
+            self.sessions[key] = onnx_runtime().InferenceSession(data, options, providers=self.providers)
         given = {"rows": rows[None]}
         if affine is not None:
             given |= {"scale": affine[0][None], "shift": affine[1][None]}
