@@ -81,8 +81,8 @@ def _match(folder: Path, parts: Sequence[str], leave_out: Collection[Path], list
     part, *rest = parts
     if part == "**":
         below = files_below(folder, leave_out)
-        listing.files.extend(path for path in below.files if _fits(path.relative_to(folder).parts, parts))
-        fitting = {path: why for path, why in below.unreadable.items() if _fits(path.relative_to(folder).parts, parts)}
+        listing.files.extend(path for path in below.files if fits(path.relative_to(folder).parts, parts))
+        fitting = {path: why for path, why in below.unreadable.items() if fits(path.relative_to(folder).parts, parts)}
         folders = {path: why for path, why in below.unreadable.items() if why != _BROKEN}  # what fits may be in there
         listing.unreadable.update(fitting | folders)
         return
@@ -110,18 +110,23 @@ def _match(folder: Path, parts: Sequence[str], leave_out: Collection[Path], list
             listing.files.append(path)
 
 
-def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+def fits(names: Sequence[str], parts: Sequence[str]) -> bool:
     """Whether the names of folders and of a file in them are what the parts of a pattern ask for."""
     if not parts or not names:
         return not names and all(part == "**" for part in parts)
     if parts[0] == "**":
-        return _fits(names, parts[1:]) or _fits(names[1:], parts)
-    return fnmatch(names[0], parts[0]) and _fits(names[1:], parts[1:])
+        return fits(names, parts[1:]) or fits(names[1:], parts)
+    return fnmatch(names[0], parts[0]) and fits(names[1:], parts[1:])
 
 
 def entries_in(folder: Path) -> list[Path]:
     """What lies right in a folder, sorted, without clutter and what fastnst wrote; OSError if it cannot be read."""
     return _entries(folder, hidden=False)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a path with slashes, as archives and stores have them, is hidden or leads through what is left out."""
+    return any(is_left_out(part) for part in name.split("/") if part not in (".", ".."))
 
 
 def _entries(folder: Path, hidden: bool) -> list[Path]:
@@ -131,8 +136,13 @@ def _entries(folder: Path, hidden: bool) -> list[Path]:
     return [
         folder / name
         for name in sorted(names)
-        if (hidden or not name.startswith(".")) and name.lower() not in _CLUTTER and not _is_own(folder, name, there)
+        if not is_left_out(name, hidden=hidden) and not _is_own(folder, name, there)
     ]
+
+
+def is_left_out(name: str, *, hidden: bool = False) -> bool:
+    """Whether a file or folder of this name is hidden, unless hidden ones are asked for, or clutter."""
+    return (not hidden and name.startswith(".")) or name.lower() in _CLUTTER
 
 
 def _is_own(folder: Path, name: str, beside: Collection[str]) -> bool:
