@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fastnst.storage.remote import ADDRESS, asked, is_not_there, is_whole, store_of
-from fastnst.storage.remote_files import files_at
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.files import atomic_write, is_folder, printable, write_bytes
 from fastnst.listing import files_below, files_matching
+from fastnst.storage.remote import ADDRESS, asked, is_not_there, is_whole, store_of
+from fastnst.storage.remote_files import files_at
 
 _LOCAL = ("file", "local")
 _AHEAD = 1 << 20  # bytes of a remote file that are read at once
@@ -139,7 +139,7 @@ def exists(place: str) -> bool:
 def version(place: str) -> tuple[int, str]:
     """The size of a file in bytes, and what changes when it is replaced; raises what read raises."""
     if not is_remote(place):
-        found = asked(place, lambda: os.stat(local_path(place)), InputError)  # noqa: PTH116
+        found = asked(place, lambda: os.stat(local_path(place)), InputError)
         return found.st_size, str(found.st_mtime_ns)
     store, path = store_of(place)
     about = asked(place, lambda: store.info(path), InputError)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from fastnst.storage.remote import ADDRESS, asked, is_not_there, store_of
 from fastnst.errors import InputError
 from fastnst.listing import fits, is_clutter, is_left_out
+from fastnst.storage.remote import ADDRESS, asked, is_not_there, store_of
 
 
 class Found(NamedTuple):
