@@ -1,15 +1,35 @@
 """What became of each input, safe on disk as it comes, and in the end the manifest of the run."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fastnst.batch.rows import Row
+from fastnst.batch.lines import LocalLines, RemoteLines
+from fastnst.batch.manifest import (
+    JOURNAL,
+    best_rows,
+    check_format,
+    manifests_in,
+    read_journal,
+    read_rows,
+    write_manifest,
+)
+from fastnst.batch.rows import Row, to_journal_line
+from fastnst.batch.settled import Settled
+from fastnst.errors import UsageError
+from fastnst.files import printable
+from fastnst.interrupt import only_run
+from fastnst.storage.addresses import exists, is_remote, local_path
 
 if TYPE_CHECKING:
     from fastnst.batch.items import Item
+
+_AT_ONCE = 4096  # items that are looked up together
 
 
 @dataclass
@@ -19,67 +39,129 @@ class Totals:
     painted: int = 0
     failed: "Counter[str]" = field(default_factory=Counter)
 
-    def add(self, row: Row) -> None:
-        raise NotImplementedError
+    def add(self, row: Row) -> Row:
+        if row.painted:
+            self.painted += 1
+        else:
+            self.failed[row.code or "internal"] += 1
+        return row
+
+    def to_json(self) -> "dict[str, Any]":
+        return {"painted": self.painted, "failed": self.failed.total(), "codes": dict(sorted(self.failed.items()))}
+
+
+def _plain(place: str) -> str:
+    """One spelling of a place."""
+    return place if is_remote(place) else os.path.abspath(local_path(place))  # noqa: PTH100
 
 
 def manifest_name(tag: str = "") -> str:
-    """What a run's manifest is called below the output folder: manifest.jsonl, or, of shard "3-of-8", after it."""
-    raise NotImplementedError
+    """What a run's manifest is called below the output folder: manifest.jsonl, or that of a shard, "3-of-8"."""
+    return f"manifest-{tag}.jsonl" if tag else "manifest.jsonl"
 
 
 @contextmanager
-def only_batch(output: str, place: str) -> Iterator[None]:
-    """Keep other runs from writing the same manifest; OutputError at once if one does."""
-    raise NotImplementedError
-    yield
+def only_batch(place: str) -> Iterator[None]:
+    """Keep other runs from writing the same manifest; OutputError at once if one does.
+
+    At an address nothing keeps two runs apart: both paint everything, and each has its own rows.
+    """
+    if is_remote(place):
+        yield
+        return
+    path = Path(local_path(place))
+    with only_run(path.with_name(f".{path.name}.lock"), printable(place)):
+        yield
 
 
-class Journal:
-    """Rows as they come. Use as a context manager: whatever ends the block, what was added is kept for the next run.
+class Journal(AbstractContextManager["Journal"]):
+    """Rows as they come; whatever ends the block, what was added is kept for the next run.
 
     `counts` are the rows added in this run; `parts` the names of tars and Parquet files that rows speak of.
     """
 
-    counts: Totals
-    parts: set[str]
-
-    @classmethod
-    def open(cls, output: str, place: str, *, whole: bool = True, retry_failed: bool = False) -> "Journal":
+    def __init__(self, output: str, place: str, *, whole: bool = True, retry_failed: bool = False) -> None:
         """Read every manifest and journal of an output folder, and go on with the one at `place`.
 
         `place` is a path or an address that ends with .jsonl or .parquet. `whole`: the run is no shard, and its
-        manifest gets the rows of all others, too.
+        manifest gets the rows of all others, too. The journal is a file beside the manifest that is appended to; at an
+        address, a folder of objects.
 
         Raises InputError for one that is damaged, naming the line; OutputError if nothing can be written there.
         """
-        raise NotImplementedError
+        check_format(place)
+        self.place, self.counts, self.parts = place, Totals(), set[str]()
+        own = {_plain(place), _plain(place + JOURNAL)}
+        self._others = [name for name in manifests_in(output) if _plain(name) not in own]
+        self._whole, self._is_begun = whole, exists(place)
+        self._lines = (RemoteLines if is_remote(place) else LocalLines)(place + JOURNAL)
+        self._is_new = bool(self._lines.objects() or (whole and self._others) or not self._is_begun)
+        self._found = Totals()
+        self._settled = Settled(self._noted(self._rows(self._others)), retry_failed=retry_failed)
+
+    def _rows(self, others: Sequence[str]) -> Iterator[Row]:
+        """All rows; those of this run's own manifest, and then of its journal, are the last, which count."""
+        for place in (*others, *([self.place] if self._is_begun else [])):
+            yield from read_rows(place)
+        yield from read_journal(self._lines.objects())
+
+    def _noted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self._note_part(row)
+            yield self._found.add(row)
+
+    def _note_part(self, row: Row) -> None:
+        part, several, _ = (row.output or "").partition("::")
+        if several:
+            self.parts.add(part)
 
     def is_settled(self, key: str) -> bool:
         """Whether an earlier run painted this input, or found that it cannot be painted (but with retry_failed)."""
-        raise NotImplementedError
+        return next(self._settled.among([key]))
 
     def pending(self, items: "Iterable[Item]") -> "Iterator[Item]":
         """The items that are not settled, in order."""
-        raise NotImplementedError
+        waiting = iter(items)
+        while group := list(islice(waiting, _AT_ONCE)):
+            settled = self._settled.among([item.key for item in group])
+            yield from (item for item, done in zip(group, settled, strict=True) if not done)
 
     def refuse_taken(self, key: str, name: str) -> None:
         """UsageError if an earlier run painted the output `name`, relative to the folder, from another input."""
-        raise NotImplementedError
+        if not self._settled.is_taken(key, name):
+            return
+        for row in self._rows(self._others):
+            if row.output == name and row.input != key:
+                raise UsageError(
+                    f"{printable(key)} would become {printable(name)}, which an earlier run painted from "
+                    f"{printable(row.input)}; name inputs as then, or choose another output folder"
+                )
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows, all of them or, if the process dies right now, none; those of one part belong into one call.
 
-        Raises OutputError if the disk is full or the like.
+        At an address they are kept for up to 15 seconds first. Raises OutputError if the disk is full or the like.
         """
-        raise NotImplementedError
+        if not rows:
+            return
+        self._is_new = True
+        self._lines.append(to_journal_line(rows), len(rows))
+        for row in rows:
+            self._note_part(self.counts.add(row))
 
     def finish(self) -> Totals:
-        """Make the manifest of all rows, sorted by input, and remove the journal; what the whole manifest counts."""
-        raise NotImplementedError
+        """Make the manifest of all rows, sorted by input, and remove the journal; what the whole manifest counts.
 
-    def __enter__(self) -> "Journal":
-        raise NotImplementedError
+        If that fails the journal stays, and the next run does it.
+        """
+        self._lines.flush()
+        if not self._is_new:
+            return self._found
+        totals = Totals()
+        with best_rows(self._rows(self._others if self._whole else []), self.place) as rows:
+            write_manifest(self.place, map(totals.add, rows))
+        self._lines.remove()
+        return totals
 
     def __exit__(self, *_: object) -> None:
-        raise NotImplementedError
+        self._lines.close()

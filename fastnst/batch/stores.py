@@ -1,56 +1,92 @@
 """Where paintings go: files in a tree, or parts of many, tars or Parquet files."""
 
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
+from fastnst.batch.paintings import Painting, sha256_of
+from fastnst.batch.parts import ParquetStore, TarStore
 from fastnst.batch.rows import Row
-from fastnst.errors import FastnstError
+from fastnst.config.batch import StoreKind
+from fastnst.errors import FastnstError, OutputError, StorageError
+from fastnst.files import remove_leftovers
+from fastnst.storage.addresses import is_remote, join, upload, write
 
-StoreName = Literal["files", "tar", "parquet"]
-
-
-@dataclass(frozen=True, slots=True)
-class Painting:
-    """What became of an input, on its way into a store.
-
-    `content`: the encoded bytes, or the path of a local file that has them (a clip), or why there are none. `name` is
-    what it is called below the output folder ("a/b.png"), `key` what the manifest calls the input.
-    """
-
-    key: str
-    name: str
-    content: bytes | Path | FastnstError
-    seconds: float = 0.0
-    frames: int | None = None
-    problem: str | None = None
+# What a disk says of one name that it does not take; all else concerns every painting.
+_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EILSEQ, errno.EINVAL}
 
 
 class Store(Protocol):
     """Puts paintings in place; small and picklable, so that it travels to actors."""
 
     def put(self, paintings: Iterable[Painting]) -> Iterator[Row]:
-        """Put them in place, in order, and give the row of each once it is: right then, or for parts at the end.
+        """Put them in place, and give the row of each, in order, once it is: right then, or for a part at the end.
 
-        Paintings are drawn as they are needed. A painting that failed gives a failed row, and so does one whose store
-        does not answer (code "storage") or whose name the disk refuses (code "output").
+        Paintings are drawn as they are needed; those of one call become one part. One that failed gives a failed row,
+        and so does one whose store does not answer (code "storage") or whose name the disk refuses (code "output").
 
         Raises OutputError for what concerns all of them: a full disk, no permission.
         """
         ...
 
 
-def open_store(kind: StoreName, output: str, tag: str = "") -> Store:
+def open_store(kind: StoreKind, output: str, tag: str = "") -> Store:
     """The store of an output folder, a local path or an address; `tag` is that of a shard, "3-of-8"."""
-    raise NotImplementedError
+    match kind:
+        case "files":
+            return FileStore(output)
+        case "tar":
+            return TarStore(output, tag)
+        case "parquet":
+            return ParquetStore(output, tag)
 
 
-def remove_orphans(output: str, tag: str, known: Container[str]) -> int:
-    """Remove parts that no row speaks of, left by a process that died; how many. Call it with Journal.parts."""
-    raise NotImplementedError
+@dataclass
+class FileStore:
+    """Each painting is a file, in the folders of its input."""
+
+    output: str
+    _visited: set[Path] = field(default_factory=set)
+
+    def put(self, paintings: Iterable[Painting]) -> Iterator[Row]:
+        return map(self._put, paintings)
+
+    def _put(self, painting: Painting) -> Row:
+        content = painting.content
+        if isinstance(content, FastnstError):
+            return painting.failed(content)
+        try:
+            place = join(self.output, painting.name)
+            sha256 = sha256_of(content)
+            if not is_remote(place):
+                self._remove_leftovers(Path(place).parent)
+            if isinstance(content, bytes):
+                write(place, content)
+            elif is_remote(place) or not _same(content, place):
+                upload(content, place)
+        except StorageError as error:
+            return painting.failed(error)
+        except OutputError as error:
+            if not is_of_name(error):
+                raise
+            return painting.failed(error)
+        return painting.row(painting.name, sha256)
+
+    def _remove_leftovers(self, folder: Path) -> None:
+        """Remove what killed processes left of files in a folder, before the first one is written there."""
+        if folder not in self._visited:
+            self._visited.add(folder)
+            remove_leftovers(folder)
 
 
-def new_folder_check(kind: StoreName, output: str) -> None:
-    """OutputError if a new output folder has parts already."""
-    raise NotImplementedError
+def _same(content: Path, place: str) -> bool:
+    """Whether a file has been written right where it belongs."""
+    return os.path.abspath(content) == os.path.abspath(place)  # noqa: PTH100
+
+
+def is_of_name(error: OutputError) -> bool:
+    """Whether only this name cannot be written, and others may be."""
+    return error.__cause__ is None or getattr(error.__cause__, "errno", None) in _NAMES
