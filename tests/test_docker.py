@@ -99,6 +99,7 @@ class TestImages:
         named = [re.sub(r"\$\{(\w+)\}", lambda match: default[match[1]], extra) for extra in extras.split(",")]
         assert set(named) <= set(project["project"]["optional-dependencies"])
         assert ("train" in named) == (name == "Dockerfile.train")  # which brings torch
+        assert ({"serve", "batch"} <= set(named)) == (name == "Dockerfile")
 
     def test_it_runs_as_nobody_in_particular_and_ends_on_a_signal(self, name):
         last = stages(name)[-1]
@@ -199,9 +200,19 @@ class TestEntrypoint:
         assert said == ""
         assert "FASTNST_TOKEN" not in output
 
+    @pytest.mark.parametrize("shell", ["sh", "bash"])
+    def test_nodes_of_a_cluster_are_started_by_shells(self, start, shell):
+        assert start(shell, "-c", "echo $0 $1", "a word", "more")[2].splitlines()[0] == "a word more"
+
+    def test_ray_is_ray(self, start, tmp_path):
+        (tmp_path / "ray").symlink_to(tmp_path / "fastnst")
+
+        assert start("ray", "start", "--head", "--block")[0] == ["start", "--head", "--block"]
+
     @pytest.mark.parametrize(
         "words",
         [
+            ["batch", "photos", "-o", "paintings"],
             ["serve", "--host", "0.0.0.0", "--token", "/run/secrets/token"],
             ["stylize", "a photo.jpg", "-o", "painting.jpg"],
             ["--version"],
@@ -220,7 +231,7 @@ class TestCompose:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["tmpfs"] == ["/tmp:size=64m,mode=1777"]
+        assert all(re.fullmatch(r"/tmp:size=\d+m,mode=1777", mount) for mount in service["tmpfs"])
         assert service["mem_limit"]
         assert service["pids_limit"]
         assert "privileged" not in service
@@ -254,9 +265,18 @@ class TestCompose:
         (device,) = SERVICES["serve-gpu"]["deploy"]["resources"]["reservations"]["devices"]
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
-    def test_pictures_are_painted_from_the_current_folder(self):
-        assert SERVICES["stylize"]["entrypoint"] == ["fastnst", "stylize"]
-        assert SERVICES["stylize"]["volumes"] == ["${PWD:-.}:/data"]
+    @pytest.mark.parametrize("command", ["stylize", "batch"])
+    def test_pictures_are_painted_from_the_current_folder(self, command):
+        service = SERVICES[command]
+
+        assert command in list(app)
+        assert service["entrypoint"] == ["fastnst", command]
+        assert service["volumes"] == ["${PWD:-.}:/data"]
+        assert service["healthcheck"] == {"disable": True}
+
+    def test_ray_has_room_beside_the_other_limits(self):
+        assert SERVICES["batch"]["shm_size"] == "1g"
+        assert SERVICES["batch"]["pids_limit"] > SERVICES["serve"]["pids_limit"]
 
 
 def docker_commands() -> list[str]:
@@ -269,9 +289,9 @@ def docker_commands() -> list[str]:
 @pytest.mark.parametrize("line", docker_commands())
 def test_what_is_documented_are_command_lines(line):
     words = shlex.split(line, comments=True)
-    image = next(n for n, word in enumerate(words) if re.fullmatch(r"fastnst(:\w+)?|stylize", word))
+    image = next(n for n, word in enumerate(words) if re.fullmatch(r"fastnst(:\w+)?|stylize|batch", word))
     given = words[image + 1 :]
-    if words[image] == "stylize":
-        given = ["stylize", *given]
+    if words[image] in ("stylize", "batch"):
+        given = [words[image], *given]
 
-    assert not given or understood(given) is not None
+    assert not given or given[0] == "ray" or understood(given) is not None

@@ -1,0 +1,337 @@
+"""What a fleet makes of millions of pictures: a thousand actors on Ray's own fake cluster, and as a simulation of events.
+
+`ray` runs Ray Data as `fastnst batch` does, on a cluster of nodes that are processes of this machine, with tasks that
+sleep for the time that a block of pictures takes: what the driver does for each block, what an actor takes of memory,
+and that nothing is lost when nodes die. Each actor is a process of about 90 MB, so a thousand do not fit on a small
+machine: `--threads` lets each stand for several.
+
+`fleet` takes what was measured there and by scale_numbers.py, and goes through a run of any size block by block: actors
+that paint, a driver that serves one block after the other, an object store that takes so many requests a second, nodes
+that die and come back.
+
+Usage: .venv/bin/python scripts/simulate_fleet.py ray --nodes 8 --actors 8 --blocks 4000
+       .venv/bin/python scripts/simulate_fleet.py fleet --actors 1000 --pictures 1e7 --picture-ms 90 --block-size 64
+"""
+
+import heapq
+import json
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from fastnst.config.ranges import Checked, Range
+
+app = App(name="simulate_fleet.py", version_flags=[], help_format="plaintext")
+
+IN_FLIGHT = 2  # blocks that an actor has: the one it paints, and the next
+Positive = Range(0, above=True)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RayOptions(Checked):
+    """A fake cluster, and what it does."""
+
+    nodes: Annotated[int, Range(1)] = 4
+    """nodes of the cluster, each some processes here"""
+    actors: Annotated[int, Range(1)] = 4
+    """actors on each node, each a process here"""
+    threads: Annotated[int, Range(1)] = 1
+    """actors that each of these stands for"""
+    blocks: Annotated[int, Range(1)] = 2000
+    """tasks"""
+    block_size: Annotated[int, Range(1)] = 16
+    """pictures in a task"""
+    seconds: Annotated[float, Range(0)] = 0
+    """what a task takes"""
+    kill: Annotated[int, Range(0)] = 0
+    """nodes that are removed on the way"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FleetOptions(Checked):
+    """A run, and what its parts take."""
+
+    pictures: Annotated[float, Range(1)] = 1e7
+    """how many"""
+    actors: Annotated[int, Range(1)] = 1000
+    """how many, on one core each"""
+    per_node: Annotated[int, Range(1)] = 16
+    """actors of a node"""
+    block_size: Annotated[int, Range(1)] = 16
+    """pictures in a task"""
+    picture_ms: Annotated[float, Positive] = 90
+    """core-milliseconds of a picture: the column `sum` of docs/scale.md"""
+    spread: Annotated[float, Range(0, 1)] = 0.1
+    """how much nodes differ in speed: the standard deviation, as a share"""
+    driver_ms: Annotated[float, Range(0)] = 4.6
+    """the driver's core-milliseconds for each task, as `ray` measures them"""
+    requests: Annotated[float, Positive] = 3500
+    """requests to write that the object store takes a second, for one prefix"""
+    per_request: Annotated[float, Positive] = 1
+    """pictures in a request: 1 for files, the pictures of a part for tars and Parquet"""
+    node_hours: Annotated[float | None, Positive] = None
+    """mean hours until a node dies [default: none does]"""
+    back_minutes: Annotated[float, Range(0)] = 5
+    """until another is there and its actors have opened the style"""
+    core_hour: Annotated[float, Positive] = 0.04
+    """price of an hour of one core, dollars"""
+    seed: int = 0
+    """of the speeds and deaths of nodes"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run on the fake cluster was."""
+
+    rows: int
+    actors: int
+    seconds: float
+    blocks_per_second: float  # in the middle half of the run
+    driver_ms: float  # core-milliseconds a block
+    actor_megabytes: float  # of its own
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a simulated run."""
+
+    hours: float
+    ideal_hours: float  # with nothing but painting
+    efficiency: float
+    driver_busy: float  # shares of the time
+    store_busy: float
+    deaths: int
+    painted_again: float  # share of all blocks
+    tail_minutes: float  # from the first actor that has nothing to do to the end
+    dollars: float
+    most_actors: float  # that the driver feeds
+
+
+@app.command(name="ray")
+def on_ray(options: RayOptions = RayOptions()) -> Measured:
+    """Run tasks that sleep by Ray Data on a fake cluster."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported: nothing is sent anywhere
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+    nodes = [cluster.add_node(num_cpus=options.actors, **SMALL) for _ in range(options.nodes)]
+    try:
+        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        measured = _run(options, lambda: cluster.remove_node(nodes.pop()))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    print(json.dumps(asdict(measured)))
+    return measured
+
+
+SMALL: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
+
+
+def _run(options: RayOptions, remove_node: Any) -> Measured:
+    """The rows as they come; `kill` nodes are removed, one after each share of them."""
+    import psutil
+
+    me, seen, stamps = psutil.Process(), set[str](), list[float]()
+    busy, started = sum(me.cpu_times()[:2]), time.perf_counter()
+    megabytes, deaths = 0.0, 0
+    for batch in _pipeline(options).iter_batches(batch_size=None, batch_format="pyarrow"):
+        seen.update(batch["key"].to_pylist())
+        stamps.append(time.perf_counter() - started)
+        if len(stamps) == options.blocks // 2:
+            megabytes = _actor_megabytes()
+        if deaths < options.kill and len(stamps) >= (deaths + 1) * options.blocks // (options.kill + 1):
+            deaths += 1
+            remove_node()
+    busy = sum(me.cpu_times()[:2]) - busy
+    quarter = max(1, len(stamps) // 4)
+    middle = stamps[-quarter - 1] - stamps[quarter - 1]
+    return Measured(
+        rows=len(seen),
+        actors=options.nodes * options.actors * options.threads,
+        seconds=stamps[-1],
+        blocks_per_second=(len(stamps) - 2 * quarter) / middle if middle > 0 else 0,
+        driver_ms=1000 * busy / options.blocks,
+        actor_megabytes=megabytes,
+    )
+
+
+def _pipeline(options: RayOptions) -> Any:
+    """A dataset whose blocks are slept over, in actors, as those of `fastnst batch` are painted."""
+    import pyarrow as pa
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1
+
+    class Sleeper:
+        def __call__(self, block: "pa.Table") -> dict[str, Any]:
+            time.sleep(options.seconds)
+            return {"key": block["key"], "seconds": [options.seconds] * len(block)}
+
+    names = (f"s3://bucket/photos/{number:012d}.jpg" for number in range(options.blocks * options.block_size))
+    blocks = [pa.table({"key": [next(names) for _ in range(options.block_size)]}) for _ in range(options.blocks)]
+    pool = ray.data.ActorPoolStrategy(
+        size=options.nodes * options.actors, max_tasks_in_flight_per_actor=IN_FLIGHT * options.threads
+    )
+    several = {} if options.threads == 1 else {"max_concurrency": options.threads}
+    return ray.data.from_arrow(blocks).map_batches(
+        Sleeper, batch_size=None, batch_format="pyarrow", compute=pool, num_cpus=1, **several
+    )
+
+
+def _actor_megabytes() -> float:
+    """Memory of its own that a process of an actor takes: the mean."""
+    import psutil
+
+    sizes = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word.startswith("ray::") and "Sleeper" in word for word in process.info["cmdline"] or []):
+            sizes.append(process.memory_full_info().uss / 1e6)
+    return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+@app.command(name="fleet")
+def fleet(options: FleetOptions = FleetOptions()) -> Run:
+    """Simulate a run of any size, event by event."""
+    run = Fleet(options).run()
+    print(json.dumps(asdict(run)))
+    return run
+
+
+class Server:
+    """What does one thing after the other: the driver, the object store."""
+
+    def __init__(self) -> None:
+        self.free_at = self.busy = 0.0
+
+    def serve(self, now: float, seconds: float) -> float:
+        """When something that is asked for now, and takes so long, is done."""
+        self.free_at = max(self.free_at, now) + seconds
+        self.busy += seconds
+        return self.free_at
+
+
+class Actor:
+    """What it has to paint, and until when it paints; a death makes all that was begun before worthless."""
+
+    def __init__(self, node: int) -> None:
+        self.node, self.life = node, 0
+        self.free_at = 0.0
+        self.blocks = 0
+
+
+class Fleet:
+    """A run: blocks that wait, actors on nodes, the driver, the object store, and what happens when."""
+
+    def __init__(self, options: FleetOptions) -> None:
+        self.options, self.random = options, random.Random(options.seed)
+        self.blocks = max(1, round(options.pictures / options.block_size))
+        self.waiting = self.blocks
+        self.driver, self.store = Server(), Server()
+        self.nodes = -(-options.actors // options.per_node)
+        self.speeds = [max(0.2, self.random.gauss(1, options.spread)) for _ in range(self.nodes)]
+        self.actors = [Actor(number // options.per_node) for number in range(options.actors)]
+        self.idle = deque(self.actors)  # in the order in which they ask, once for each block they have room for
+        self.idle.extend(self.actors)
+        self.events: list[tuple[float, int, str, Any, int]] = []
+        self.count = self.done = self.again = self.deaths = 0
+        self.first_idle: float | None = None
+
+    def run(self) -> Run:
+        """Everything that happens, in order, until the last block is done."""
+        options, now = self.options, 0.0
+        for node in range(self.nodes):
+            self._death(0, node)
+        self._hand_out(0)
+        while self.done < self.blocks:
+            now, _, kind, what, life = heapq.heappop(self.events)
+            {"painted": self._painted, "stored": self._stored, "dies": self._dies, "back": self._back}[kind](
+                now, what, life
+            )
+        painting = options.block_size * options.picture_ms / 1000
+        ideal = self.blocks * painting / options.actors
+        return Run(
+            hours=now / 3600,
+            ideal_hours=ideal / 3600,
+            efficiency=ideal / now,
+            driver_busy=self.driver.busy / now,
+            store_busy=self.store.busy / now,
+            deaths=self.deaths,
+            painted_again=self.again / self.blocks,
+            tail_minutes=(now - (now if self.first_idle is None else self.first_idle)) / 60,
+            dollars=now / 3600 * options.actors * options.core_hour,
+            most_actors=painting / (options.driver_ms / 1000) if options.driver_ms else float("inf"),
+        )
+
+    def _at(self, when: float, kind: str, what: Any, life: int = 0) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (when, self.count, kind, what, life))
+
+    def _hand_out(self, now: float) -> None:
+        """Blocks for those who ask, each after the driver had time for it."""
+        while self.waiting and self.idle:
+            actor = self.idle.popleft()
+            self.waiting -= 1
+            actor.blocks += 1
+            begins = max(self.driver.serve(now, self.options.driver_ms / 1000), actor.free_at)
+            seconds = self.options.block_size * self.options.picture_ms / 1000 / self.speeds[actor.node]
+            actor.free_at = begins + seconds
+            self._at(actor.free_at, "painted", actor, actor.life)
+
+    def _painted(self, now: float, actor: Actor, life: int) -> None:
+        if life == actor.life:
+            requests = max(1, self.options.block_size / self.options.per_request)
+            self._at(self.store.serve(now, requests / self.options.requests), "stored", actor, life)
+
+    def _stored(self, now: float, actor: Actor, life: int) -> None:
+        if life != actor.life:
+            return
+        self.done += 1
+        actor.blocks -= 1
+        self.idle.append(actor)
+        self._hand_out(now)
+        if self.first_idle is None and not actor.blocks:
+            self.first_idle = now
+
+    def _death(self, now: float, node: int) -> None:
+        if self.options.node_hours is not None:
+            self._at(now + self.random.expovariate(1 / (3600 * self.options.node_hours)), "dies", node)
+
+    def _dies(self, now: float, node: int, _: int) -> None:
+        """What its actors had is painted again by others; for a while there is none in their place."""
+        self.deaths += 1
+        gone = set(self._of(node))
+        for actor in gone:
+            self.waiting += actor.blocks
+            self.again += actor.blocks
+            actor.life, actor.blocks = actor.life + 1, 0
+        self.idle = deque(actor for actor in self.idle if actor not in gone)
+        self._at(now + 60 * self.options.back_minutes, "back", node)
+        self._hand_out(now)
+
+    def _back(self, now: float, node: int, _: int) -> None:
+        for actor in self._of(node):
+            actor.free_at = now
+            self.idle.extend([actor] * IN_FLIGHT)
+        self._death(now, node)
+        self._hand_out(now)
+
+    def _of(self, node: int) -> Iterator[Actor]:
+        first = node * self.options.per_node
+        return iter(self.actors[first : first + self.options.per_node])
+
+
+if __name__ == "__main__":
+    app(result_action="return_none")
