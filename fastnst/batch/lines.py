@@ -10,9 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from fastnst.batch.manifest import journal_objects
 from fastnst.errors import FastnstError, OutputError
 from fastnst.files import make_folder, printable, sync
-from fastnst.storage.addresses import remove, write
+from fastnst.storage.addresses import local_path, remove, write
 
 log = logging.getLogger(__name__)
 

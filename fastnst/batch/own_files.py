@@ -4,9 +4,9 @@ import inspect
 import os
 from typing import Any
 
-from fastnst.batch.addresses import is_remote, local_path
-from fastnst.batch.remote import asked, is_not_there, store_of
 from fastnst.errors import InputError
+from fastnst.storage.addresses import is_remote, local_path
+from fastnst.storage.remote import asked, is_not_there, store_of
 
 
 def names_in(folder: str, beginning: str) -> list[str]:
