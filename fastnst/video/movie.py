@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -30,6 +31,36 @@ VIDEOS: dict[str, tuple[str, tuple[str, dict[str, str]], str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Encodable:
+    """A frame as an encoder takes it: a VideoFrame of PyAV in YUV, when it begins and how long it is shown, in ticks.
+
+    `aspect` is the width of a pixel over its height.
+    """
+
+    pixels: Any
+    start: int
+    length: int
+    aspect: Fraction
+
+
+def encodable(frame: Frame, suffix: str, unit: Fraction) -> Encodable:
+    """A frame for the encoder of a kind in VIDEOS, its times in units of so many seconds."""
+    import av
+
+    height, width = frame.picture.size
+    odd = height % 2 or width % 2
+    pixels = av.VideoFrame.from_ndarray(_on_white(frame.picture), format="rgb24").reformat(
+        format="yuv444p" if odd and VIDEOS[suffix][1] is _H264 else "yuv420p",
+        src_colorspace=BT709,
+        dst_colorspace=BT709,
+        src_color_range=FULL,
+        dst_color_range=LIMITED,
+        interpolation=SCALING,
+    )
+    return Encodable(pixels, *frame.ticks(unit), frame.aspect)
+
+
 class VideoWriter:
     """H.264 in MP4, QuickTime or Matroska, VP9 in WebM; sound is copied where the container can hold it.
 
@@ -41,7 +72,7 @@ class VideoWriter:
         import av
 
         self.format, self.encoder, self.sound_encoder = VIDEOS[suffix]
-        self.clip = clip
+        self.suffix, self.clip = suffix, clip
         self.plans = plan_sounds(clip.sounds, self.format, self.sound_encoder)
         # Else what an encoder puts before the beginning would begin a clip in Matroska, and its pictures would be late.
         options = {"avoid_negative_ts": "disabled"}
@@ -51,14 +82,12 @@ class VideoWriter:
         self.tracks: dict[int, Track] = {}
         self.last: int | None = None  # time of the frame before
 
-    def _start(self, first: Frame) -> None:
+    def _start(self, first: Encodable) -> None:
         name, options = self.encoder
-        height, width = first.picture.size
         rate = (self.clip.rate or Fraction(25)).limit_denominator(1_000_000)
         self.stream = self.container.add_stream(name, rate=rate, options=dict(options))
-        self.stream.width, self.stream.height = width, height
-        odd = height % 2 or width % 2
-        self.stream.pix_fmt = "yuv444p" if odd and name == "libx264" else "yuv420p"
+        self.stream.width, self.stream.height = first.pixels.width, first.pixels.height
+        self.stream.pix_fmt = first.pixels.format.name
         context = self.stream.codec_context
         context.time_base = self.clip.time_base
         context.flags |= 0x100  # AV_CODEC_FLAG_FRAME_DURATION: how long the last frame lasts
@@ -69,7 +98,12 @@ class VideoWriter:
     def write(self, frame: Frame) -> None:
         """One more frame, all of one size; OutputError if it cannot be encoded."""
         with self._encoding():
-            self._write(frame)
+            self._encode(encodable(frame, self.suffix, self.clip.time_base))
+
+    def encode(self, frame: Encodable) -> None:
+        """The same for a frame that is ready for this writer's encoder."""
+        with self._encoding():
+            self._encode(frame)
 
     def sound(self, sound: Sound) -> None:
         """One more packet of sound; OutputError if it cannot be kept."""
@@ -95,29 +129,18 @@ class VideoWriter:
         except (av.FFmpegError, ValueError) as error:
             raise OutputError(f"a clip of this size and sound cannot be written ({reason(error)})") from error
 
-    def _write(self, frame: Frame) -> None:
-        import av
-
+    def _encode(self, frame: Encodable) -> None:
         if self.stream is None:
             self._start(frame)
             waiting, self.waiting = self.waiting, []
             for sound in waiting:
                 self._sound(sound)
-        pixels = av.VideoFrame.from_ndarray(_on_white(frame.picture), format="rgb24")
-        encoded = pixels.reformat(
-            format=self.stream.pix_fmt,
-            src_colorspace=BT709,
-            dst_colorspace=BT709,
-            src_color_range=FULL,
-            dst_color_range=LIMITED,
-            interpolation=SCALING,
-        )
-        encoded.time_base = self.clip.time_base
-        start, encoded.duration = frame.ticks(self.clip.time_base)
-        encoded.pts = self.last = start if self.last is None else max(start, self.last + self._least())
-        encoded.colorspace, encoded.color_range = 1, LIMITED
-        encoded.color_primaries, encoded.color_trc = 1, 1
-        self.container.mux(self.stream.encode(encoded))
+        pixels = frame.pixels
+        pixels.time_base, pixels.duration = self.clip.time_base, frame.length
+        pixels.pts = self.last = frame.start if self.last is None else max(frame.start, self.last + self._least())
+        pixels.colorspace, pixels.color_range = 1, LIMITED
+        pixels.color_primaries, pixels.color_trc = 1, 1
+        self.container.mux(self.stream.encode(pixels))
 
     def _sound(self, sound: Sound) -> None:
         import av

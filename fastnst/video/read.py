@@ -6,7 +6,7 @@ playlist, script or address that a file or its name might hold is ever followed.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -48,16 +48,35 @@ _COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The frames of a clip that begin from one time on and before another; None is its beginning, or its end.
+
+    Times are seconds from the beginning of the file's clip, whatever start was asked for.
+    """
+
+    start: Fraction | None
+    end: Fraction | None
+
+
 class VideoReader:
     """A video, its frames upright and in sRGB, with its sound; iterating gives both in the order of the file, once.
 
-    Once everything is read, `problem` says what was missing or damaged, if anything.
+    Once everything is read, `problem` says what was missing or damaged, if anything. Of a `stretch`, no sound is read,
+    and no frame at all is no error.
     """
 
-    def __init__(self, path: Path, container: str, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        container: str,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        stretch: Stretch | None = None,
+    ) -> None:
         self.name = printable(path)
         self.problem: str | None = None
-        self.start, self.end = start, end
+        self.start, self.end, self.stretch = start, end, stretch
         self.seen = Fraction(0)  # how far the file goes
         self.early = False  # whether the file ends before it should
         self.over = False  # whether frames behind the end asked for have come
@@ -74,8 +93,10 @@ class VideoReader:
             self.times = Timeline(self.stream.time_base, rate, origin)
             self.clock = Clock(self.times, beginning)
             self.goal: Fraction | None = None  # where to seek, if at all
-            if start and self.clock.stamps != "none":
-                self.goal, sounds = first_sound(looked, pictures, start + origin)
+            begins = (stretch and stretch.start) or start
+            if begins and self.clock.stamps != "none":
+                self.goal, sounds = first_sound(looked, pictures, begins + origin)
+            sounds = () if stretch else sounds
             self.format = ClipFormat(rate=rate, time_base=self.times.time_base, sounds=sounds)
             self.late = max(origin, Fraction(0)) if container in LENGTH_IS_END else Fraction(0)
             self.said = Fraction(self.container.duration, 1_000_000) if self.container.duration else None
@@ -123,13 +144,23 @@ class VideoReader:
             if part is not None:
                 shown = shown or isinstance(part, Frame)
                 yield part
-        if not shown:
+        if not shown and self.stretch is None:
             where = " between --start and --end" if self.start or self.end is not None else ""
             because = f": {self.problem}" if self.problem else ""
             raise InputError(f"{self.name} has no frame that can be decoded{where}{because}")
 
+    def sounds(self) -> Iterator[Sound]:
+        """The sound alone, instead of iterating; no picture is decoded."""
+        for item in self._decoded(pictures=False):
+            if isinstance(item, Sound):
+                yield item
+
     def _asked_for(self, frame: Frame, first: bool) -> Frame | None:
         """The part of a frame that is within the times asked for, which begin at zero."""
+        if self.stretch is not None and self.stretch.start is not None:
+            if frame.start < self.stretch.start:
+                return None
+            first = False
         hidden = self.start - frame.start
         if 2 * hidden > frame.length:
             return None  # less than half of one before the start is no frame
@@ -147,7 +178,7 @@ class VideoReader:
             start = self.clock.start(item)
             if held is not None:
                 yield replace(held, length=start - held.start)
-            self.over = self.end is not None and start >= self.end
+            self.over = self._is_behind(start)
             if self.over:
                 held = None
                 continue
@@ -156,12 +187,19 @@ class VideoReader:
         if held is not None:
             yield held
 
-    def _decoded(self) -> Iterator[Any]:
-        """Decoded frames of PyAV, and sound within the times asked for, in the order of the file."""
+    def _is_behind(self, start: Fraction) -> bool:
+        """Whether a frame begins behind what is asked for."""
+        last = self.end if self.stretch is None else self.stretch.end
+        return any(end is not None and start >= end for end in (last, self.end))
+
+    def _decoded(self, pictures: bool = True) -> Iterator[Any]:
+        """Decoded frames of PyAV, if any, and sound within the times asked for, in the order of the file."""
         silent = {sound.stream.index for sound in self.format.sounds}  # which may still be heard
         for packet in self._packets():
             if packet.stream.index == self.stream.index:
-                yield from () if self.over else self._frames(packet)
+                if not pictures:
+                    self.over = packet.pts is not None and self._is_behind(self._span(packet)[0])
+                yield from () if self.over or not pictures else self._frames(packet)
             elif packet.stream.index in silent and packet.pts is not None:
                 start, length = self._span(packet)
                 if self._is_heard(start, length):
@@ -324,8 +362,12 @@ class AnimationReader:
 Reader = VideoReader | AnimationReader
 
 
-def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
+def open_clip(
+    path: Path, start: float | Fraction = 0, end: float | Fraction | None = None, stretch: Stretch | None = None
+) -> Reader:
     """Open a video or an animation (a picture is one frame), to be read between two times in seconds.
+
+    Of a video, a stretch reads only the frames that begin in it, with the times they have in the whole.
 
     Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
     a video without PyAV.
@@ -338,7 +380,7 @@ def open_clip(path: Path, start: float = 0, end: float | None = None) -> Reader:
             f"{printable(path)} is neither a clip nor a picture that fastnst reads; clips are {CLIPS}; convert it first"
         )
     times = (Fraction(start).limit_denominator(10**6), None if end is None else Fraction(end).limit_denominator(10**6))
-    return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times)
+    return AnimationReader(path, *times) if container is None else VideoReader(path, container, *times, stretch)
 
 
 def reason(error: Exception) -> str:

@@ -130,7 +130,7 @@ def stylize_clip(
             writer = open_writer(file, target.suffix.lower(), reader.format, options.quality)
             thinned = target.suffix.lower() == ".gif" and reader.format.rate is not None
             items = _thinned(reader) if thinned else iter(reader)
-            frames = _Pipeline(stylizer, reader, writer, options, clip, on_frame).run(items, target)
+            frames = Pipeline(stylizer, reader, writer, options, clip, on_frame).run(items, target)
         if reader.problem:
             log.warning("%s", reader.problem)
         return StylizedClip(target, frames, reader.problem)
@@ -161,8 +161,12 @@ def _thinned(items: Iterable[Frame | Sound]) -> Iterator[Frame | Sound]:
         yield last
 
 
-class _Pipeline:
-    """A clip on its way: a thread reads ahead and one writes, in between frames are stylized."""
+class Pipeline:
+    """A clip on its way: a thread reads ahead and one writes, in between frames are stylized.
+
+    Of a part of a clip, frames that begin before `shown` are painted but not written, and all have `size`, that of the
+    clip's first.
+    """
 
     def __init__(
         self,
@@ -172,18 +176,23 @@ class _Pipeline:
         options: StylizeOptions,
         clip: ClipOptions,
         on_frame: OnFrame,
+        shown: Fraction | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.stylizer, self.reader, self.writer, self.options = stylizer, reader, writer, options
         self.batch_size, self.on_frame = clip.batch_size, on_frame
         self.cut = CutDetector()
         self.smoothed = [SmoothedStatistics(clip.smooth) for _ in range(2)] if clip.smooth else []
         self.hooks = Hooks(on_moments=self.smoothed[0], outside_moments=self.smoothed[1]) if clip.smooth else Hooks()
-        self.size: tuple[int, int] | None = None  # of the stylized frames
+        self.shown, self.size = shown, size
         self.written = 0
         self.failure: BaseException | None = None  # of writing
 
-    def run(self, items: Iterator[Frame | Sound], target: Path) -> int:
-        """Stylize all of it and make the file complete; the number of its frames."""
+    def run(self, items: Iterator[Frame | Sound], target: Path | None) -> int:
+        """Stylize all of it and make the file complete; the number of its frames.
+
+        When that is interrupted, what there is becomes complete in the place of the target, if given.
+        """
         limit = 2 * self.batch_size + 2
         try:
             with (
@@ -196,7 +205,7 @@ class _Pipeline:
         except KeyboardInterrupt as error:
             if self.failure is not None:
                 raise self.failure from None
-            if self.written == 0:
+            if self.written == 0 or target is None:
                 raise
             self.writer.close()
             raise self._interrupted(error, target) from None
@@ -212,6 +221,8 @@ class _Pipeline:
                 continue
             pictures = self.stylizer.stylize_pictures([frame.picture for frame in batch], self.options, self.hooks)
             for frame, picture in zip(batch, pictures, strict=True):
+                if self.shown is not None and frame.start < self.shown:
+                    continue
                 self.size = self.size or picture.size
                 if picture.size != self.size:  # a video may change its size on the way, a file has one
                     picture = resize(picture, *self.size)

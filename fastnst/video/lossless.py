@@ -1,0 +1,137 @@
+"""Painted frames of a part of a clip, as its encoder will take them, kept without any loss by FFV1.
+
+After a mark, a file has blocks: a kind and a length, then as many bytes. The first is a header in JSON, then each frame
+has one, begin and length in ticks before its FFV1 data, and the last says in JSON how the part went: a file without it
+is not whole.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastnst.errors import OutputError
+from fastnst.files import printable
+from fastnst.video.frames import Frame
+from fastnst.video.movie import Encodable, encodable
+
+_MARK = b"fastnst part 1\n"
+_BLOCK, _TIMES = struct.Struct(">cI"), struct.Struct(">qq")
+_HEADER, _FRAME, _END = b"h", b"f", b"e"
+_FFV1 = {"level": "3", "slices": "4", "slicecrc": "1"}
+
+
+class LosslessWriter:
+    """Frames for the encoder of a kind in VIDEOS, whose ticks last `unit` seconds."""
+
+    def __init__(self, file: BinaryIO, suffix: str, unit: Fraction) -> None:
+        self.file, self.suffix, self.unit = file, suffix, unit
+        self.context: Any = None
+        self.frames = 0
+        self.problem: str | None = None  # of the input, to be set before the end
+        self.file.write(_MARK)
+
+    def write(self, frame: Frame) -> None:
+        """One more frame, all of one size."""
+        ready = encodable(frame, self.suffix, self.unit)
+        if self.context is None:
+            self._start(ready)
+        ready.pixels.pts, ready.pixels.time_base = self.frames, self.context.time_base
+        data = b"".join(map(bytes, self.context.encode(ready.pixels)))
+        self._block(_FRAME, _TIMES.pack(ready.start, ready.length) + data)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing is left over: each frame is complete when it is written."""
+
+    def finish(self, problem: str | None) -> None:
+        """Say how the part went; what was wrong with the input, if anything."""
+        self._block(_END, json.dumps({"frames": self.frames, "problem": problem}).encode())
+
+    def _start(self, first: Encodable) -> None:
+        import av
+
+        context: Any = av.CodecContext.create("ffv1", "w")
+        context.width, context.height = first.pixels.width, first.pixels.height
+        context.pix_fmt, context.time_base = first.pixels.format.name, Fraction(1, 25)
+        context.options = _FFV1
+        context.open()
+        self.context = context
+        header = {
+            "width": context.width,
+            "height": context.height,
+            "format": context.pix_fmt,
+            "extradata": (context.extradata or b"").hex(),
+            "aspect": str(first.aspect),
+        }
+        self._block(_HEADER, json.dumps(header).encode())
+
+    def _block(self, kind: bytes, body: bytes) -> None:
+        self.file.write(_BLOCK.pack(kind, len(body)) + body)
+
+
+class LosslessReader:
+    """What a LosslessWriter has kept; iterating gives the frames, once, after which `problem` is what it was told.
+
+    Raises OutputError if the file is none, damaged, or not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: str | None = None
+
+    def __iter__(self) -> Iterator[Encodable]:
+        import av
+
+        try:
+            with self.path.open("rb") as file:
+                yield from self._frames(file)
+        except (av.FFmpegError, ValueError, KeyError, struct.error) as error:
+            raise self._damaged() from error
+        except OSError as error:
+            raise OutputError(f"cannot read {printable(self.path)}: {error.strerror or error}; run it again") from error
+
+    def _frames(self, file: BinaryIO) -> Iterator[Encodable]:
+        if file.read(len(_MARK)) != _MARK:
+            raise self._damaged()
+        context, aspect, count = None, Fraction(1), 0
+        while True:
+            kind, length = _BLOCK.unpack(file.read(_BLOCK.size))
+            body = file.read(length)
+            if len(body) < length:
+                raise self._damaged()
+            if kind == _FRAME:
+                start, lasts = _TIMES.unpack_from(body)
+                yield Encodable(self._decoded(context, body[_TIMES.size :]), start, lasts, aspect)
+                count += 1
+            elif kind == _HEADER:
+                context, aspect = _decoder(json.loads(body))
+            else:
+                said = json.loads(body)
+                if kind != _END or said["frames"] != count:
+                    raise self._damaged()
+                self.problem = said["problem"]
+                return
+
+    def _decoded(self, context: Any, data: bytes) -> Any:
+        import av
+
+        frames = [] if context is None else context.decode(av.Packet(data))
+        if len(frames) != 1 or frames[0].is_corrupt:
+            raise self._damaged()
+        return frames[0]
+
+    def _damaged(self) -> OutputError:
+        return OutputError(f"{printable(self.path)} is no whole part of a clip; remove it and run the same again")
+
+
+def _decoder(header: dict[str, Any]) -> tuple[Any, Fraction]:
+    """A decoder for the frames behind a header, and the aspect of their pixels."""
+    import av
+
+    context: Any = av.CodecContext.create("ffv1", "r")
+    context.width, context.height, context.pix_fmt = header["width"], header["height"], header["format"]
+    context.extradata = bytes.fromhex(header["extradata"])
+    return context, Fraction(header["aspect"])
