@@ -73,6 +73,11 @@ def onnx_runtime() -> Any:
     return onnxruntime
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def onnx_session_options() -> Any:
     """Options for a session of ONNX Runtime, which says nothing and computes in the threads that limit_threads set."""
     options = onnx_runtime().SessionOptions()

@@ -90,6 +90,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes it."""
+        ...
+
+    @property
     def banded(self) -> BandedNetwork:
         """The same for pictures of any size; UsageError if this style cannot be taken apart into its layers."""
         ...
@@ -241,6 +246,10 @@ class OnnxEngine:
             ) from error
         return BandedNetwork(config, weights, OnnxLayers(weights, self.session.get_providers()))
 
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.session.get_providers()[0] == "CUDAExecutionProvider")
+
     def with_weights(self, weights: Weights) -> "OnnxEngine":
         data = build(self.banded.config, weights, metadata=self.metadata)
         return OnnxEngine(self.path, self.asked, data=data, frugal=self.frugal)
@@ -307,6 +316,10 @@ class TorchEngine:
     def banded(self) -> BandedNetwork:
         weights = {name: values.cpu().numpy() for name, values in self.net.state_dict().items()}
         return BandedNetwork(self.net.config, weights, TorchLayers(weights, self.device))
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.device.type == "cuda")
 
     def with_weights(self, weights: Weights) -> "TorchEngine":
         import torch

@@ -35,6 +35,7 @@ from fastnst.image import (
     Limits,
     Picture,
     Pixels,
+    decode_picture,
     read_picture,
     resize,
     shrink,
@@ -285,6 +286,16 @@ def read_content(path: str | Path, options: StylizeOptions) -> Picture:
     return read_picture(path, **_decoding(options))
 
 
+def decode_content(data: bytes, name: str, options: StylizeOptions) -> Picture:
+    """The picture of a file's bytes, as the options say; raises what decode_picture raises."""
+    return decode_picture(data, name, **_decoding(options))
+
+
+def content_limits(options: StylizeOptions) -> Limits:
+    """What is refused before any pixel is decoded."""
+    return LIMITS if options.tile is None else LARGE
+
+
 def _options(options: StylizeOptions | None) -> StylizeOptions:
     if options is not None and not isinstance(options, StylizeOptions):
         raise UsageError(f"options are {in_words(options)} but must be StylizeOptions; make them with StylizeOptions()")
@@ -310,4 +321,4 @@ def _check_pictures(pictures: Sequence[Picture]) -> None:
 def _decoding(options: StylizeOptions) -> dict[str, Any]:
     """What decode_picture is told."""
     same = {name: getattr(options, name) for name in ("max_size", "allow_truncated", "frames")}
-    return {"limits": LIMITS if options.tile is None else LARGE, **same}
+    return {"limits": content_limits(options), **same}

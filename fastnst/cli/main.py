@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError, UnknownCommandError
 
-from fastnst.cli import explore, measure, models, serve, stylize, train  # noqa: F401 (their commands)
+from fastnst.cli import batch, explore, measure, merge, models, serve, stylize, train  # noqa: F401 (their commands)
 from fastnst.cli.app import app
 from fastnst.cli.unknown import asks_for_help, explain
 from fastnst.errors import FastnstError, Interrupted, UnavailableError, UsageError
@@ -36,6 +36,9 @@ EXTRAS = {
     "h11": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
+    "ray": "batch",
+    "fsspec": "batch",
+    "pyarrow": "batch",
 }
 
 # Flags that had another name, which goes on working.

@@ -1,6 +1,5 @@
 """Options of the service: where it listens, what it takes, how much at once."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +8,8 @@ from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, Range
 from fastnst.config.shared import DeviceOption, Duration
+from fastnst.device import cores
 from fastnst.errors import UsageError
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @Parameter(name="*")
@@ -22,7 +17,7 @@ def _cores() -> int:
 class ServeLimits(Checked):
     """What the service takes, and how much at once; together they bound its memory."""
 
-    workers: Annotated[int, Range(1, 64), Parameter(show_default=lambda _: "a core each, at most 4")] = min(4, _cores())
+    workers: Annotated[int, Range(1, 64), Parameter(show_default=lambda _: "a core each, at most 4")] = min(4, cores())
     """processes that decode and encode pictures beside the one that paints"""
     queue: Annotated[int, Range(0, 1000)] = 8
     """requests that may wait while others are painted; more are answered 503"""

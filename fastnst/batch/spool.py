@@ -1,0 +1,43 @@
+"""A listing of any length, kept in a file that has no name, so that it is made once and its length is known."""
+
+import pickle
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import BinaryIO
+
+from fastnst.batch.items import Item
+from fastnst.errors import OutputError
+
+_AT_ONCE = 1000
+
+
+class Spool:
+    """Items in order, any number of times; the file goes with the process."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        """Draw them all; OutputError if there is no room for them."""
+        self.count = 0
+        self._file: BinaryIO = tempfile.TemporaryFile(prefix="fastnst.")  # noqa: SIM115 (open as long as this is)
+        waiting = iter(items)
+        try:
+            while some := list(islice(waiting, _AT_ONCE)):
+                pickle.dump(some, self._file, pickle.HIGHEST_PROTOCOL)
+                self.count += len(some)
+            self._file.flush()
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise OutputError(
+                f"cannot keep the listing in {where}: {error.strerror or error}; make room there"
+            ) from error
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        position, left = 0, self.count
+        while left:
+            self._file.seek(position)  # another iteration may have moved it
+            some: list[Item] = pickle.load(self._file)  # noqa: S301 (it was written here)
+            position, left = self._file.tell(), left - len(some)
+            yield from some
