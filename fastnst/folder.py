@@ -16,9 +16,10 @@ from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError, InputError, UsageError
 from fastnst.files import check_output, is_folder, printable, write_bytes, write_stdout
 from fastnst.image import SUFFIXES, Picture, encode_picture, output_format
-from fastnst.kinds import PICTURE_SUFFIXES, Kind, kind_of, why_unreadable
+from fastnst.kinds import CLIP_SUFFIXES, PICTURE_SUFFIXES, Kind, kind_of, why_unreadable
 from fastnst.listing import Listing, entries_in, files_below, files_matching
 from fastnst.nets.bands import OnProgress
+from fastnst.shard import Shard
 from fastnst.stylize import Hooks, Stylizer, read_content
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def plan(
 
     Inputs are files, folders (searched recursively), glob patterns, or "-". One file goes to a file if the output is
     named like a picture, else into a folder. Of several, and of all in a folder, pictures and clips are taken by their
-    first bytes, what is named like one but is none is reported, and the rest is left alone.
+    first bytes, what is named like one but is none is reported, and the rest is left alone. With a shard there may be
+    nothing for this one.
 
     Raises UsageError for outputs that collide or are invalid, InputError if there is nothing to stylize, OutputError
     for an output that exists already or cannot be written.
@@ -70,12 +72,13 @@ def plan(
     if output == "-" or suffix in SUFFIXES:
         if several:
             raise UsageError(f"several pictures cannot all go to {printable(output)}; name a folder")
-        jobs = [Job(_source(inputs[0]), output if output == "-" else Path(output))]
+        job = Job(_source(inputs[0]), output if output == "-" else Path(output))
+        jobs = [job] if is_in_share(Path(Path(inputs[0]).name), options) else []
     else:
         if output == "" or (suffix and not several):
             output_format(output)  # says which names are possible
-        jobs = _folder_jobs(inputs, Path(output), options, clip_suffix)
-        if not jobs:
+        jobs, others = _folder_jobs(inputs, Path(output), options, clip_suffix)
+        if not jobs and not others:
             brackets = any(is_many(name) and not is_folder(name) and "[" in name for name in inputs)
             hint = " (in a pattern [...] stands for one character, and [[] for a bracket)" if brackets else ""
             names = ", ".join(map(printable, inputs))
@@ -138,23 +141,36 @@ def _source(name: str) -> Path | str:
     return name if name == "-" else Path(name)
 
 
-def _folder_jobs(inputs: Sequence[str], output: Path, options: StylizeOptions, clip_suffix: ClipSuffix) -> list[Job]:
-    """What becomes of files, folders and patterns, each once: stylized or reported; the rest is left alone."""
+def _folder_jobs(
+    inputs: Sequence[str], output: Path, options: StylizeOptions, clip_suffix: ClipSuffix
+) -> tuple[list[Job], bool]:
+    """What becomes of files, folders and patterns, each once: stylized or reported; the rest is left alone.
+
+    And whether there are files for other shards.
+    """
     if "-" in inputs:
         raise UsageError("standard input cannot go into a folder; name a file with -o, or use -o -")
     if len(inputs) == 1 and not is_many(inputs[0]):
-        return [Job(Path(inputs[0]), output / painted_name(Path(Path(inputs[0]).name), options))]
+        kept = Path(Path(inputs[0]).name)
+        ours = is_in_share(kept, options)
+        return [Job(Path(inputs[0]), output / painted_name(kept, options))] if ours else [], not ours
     jobs: dict[tuple[Path, Path], Job] = {}
+    others = False
     for name in _each_folder_once(inputs):
         listing = _listed(name, output, alone=len(inputs) == 1)
         for path in listing.files:
             kept = path.relative_to(name) if is_folder(name) else Path(path.name)
-            if (job := _job(path, kept, output, options, clip_suffix)) is not None:
+            if not is_in_share(kept, options):
+                others = True
+            elif (job := _job(path, kept, output, options, clip_suffix)) is not None:
                 jobs.setdefault((path, kept), job)
         for path, reason in listing.unreadable.items():
+            if not is_in_share(path, options):
+                others = True
+                continue
             error = InputError(f"{printable(path)} is left out: {reason}; make it readable, or remove it")
             jobs.setdefault((path, path), Job(path, output, error=error))
-    return list(jobs.values())
+    return list(jobs.values()), others
 
 
 def _each_folder_once(inputs: Sequence[str]) -> list[str]:
@@ -205,6 +221,22 @@ def _job(path: Path, kept: Path, output: Path, options: StylizeOptions, clip_suf
             return Job(path, output, error=why_unreadable(path))
     log.info("%s is neither a picture nor a clip and is left alone", printable(path))
     return None
+
+
+def is_in_share(kept: PurePath, options: StylizeOptions) -> bool:
+    """Whether what is called `kept` below the input is in the shard of the options; always without one."""
+    return options.shard is None or Shard.parse(options.shard).has(share_name(kept.as_posix()))
+
+
+def share_name(kept: str) -> str:
+    """What decides in which shard a file is: its name below the input, without the suffix of pictures and clips.
+
+    So what would have the same name once it is painted is in the same shard, which finds that and refuses it.
+    """
+    name, suffix = os.path.splitext(kept)  # noqa: PTH122
+    while suffix.lower() in PICTURE_SUFFIXES or suffix.lower() in CLIP_SUFFIXES:
+        name, suffix = os.path.splitext(name)  # noqa: PTH122
+    return name + suffix
 
 
 def painted_name(kept: P, options: StylizeOptions) -> P:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -59,7 +60,7 @@ def stylize(
         accepted everywhere; nothing here is drawn at random
     """
     verbosity.start()
-    from fastnst.folder import is_many
+    from fastnst.folder import is_in_share, is_many
     from fastnst.stylize import Stylizer, inside_and_outside
     from fastnst.video.jobs import plan_jobs
     from fastnst.video.stylize import plan_clip
@@ -73,7 +74,8 @@ def stylize(
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")
     if (job := plan_clip(inputs, output, options, clip)) is not None:
-        if options.skip_existing and os.path.lexists(job.target):
+        there = options.skip_existing and os.path.lexists(job.target)
+        if there or not is_in_share(PurePath(PurePath(inputs[0]).name), options):
             return 0
         return _stylize_clip(open_style(), job, options, clip, verbosity)
     jobs = plan_jobs(inputs, output, options, clip)

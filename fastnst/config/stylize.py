@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fastnst.config.ranges import Checked, Range
+from fastnst.config.ranges import Checked, FromText, Range
 from fastnst.config.shared import DeviceOption, MaskOptions, OneImage, OverwriteOption
 from fastnst.errors import UsageError
+from fastnst.shard import normalized
 
 EngineName = Literal["auto", "torch", "onnx"]
 ChannelOrder = Literal["rgb", "bgr"]
@@ -46,6 +47,8 @@ class StylizeOptions(MaskOptions, OverwriteOption):
     """stylize what is left of a file that was cut off"""
     frames: Literal["first", "all", "reject"] = "first"
     """animations: the first frame, or all into an animated .png or .webp as always into a .gif, or refuse them"""
+    shard: Annotated[str | None, FromText(normalized)] = None
+    """paint share I of N, such as 3/8, by the names of the inputs: each is in one of them (0/8 is 8/8)"""
 
 
 @Parameter(name="*")

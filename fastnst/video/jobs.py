@@ -18,10 +18,11 @@ from fastnst.video.stylize import OnFrame, begins_a_video, check_pictures, styli
 def plan_jobs(inputs: Sequence[str], output: str, options: StylizeOptions, clip: ClipOptions) -> list[Job]:
     """What to stylize and where to, as folder.plan says; a video keeps its kind where it can be written.
 
-    Raises what folder.plan raises, and UsageError for options of clips where there is none.
+    Raises what folder.plan raises, and UsageError for options of clips where there is none, unless in another shard.
     """
     jobs = plan(inputs, output, options, clip_suffix)
     if not any(job.clip for job in jobs):
+        clip = ClipOptions() if options.shard is not None else clip
         check_pictures(output, options, clip)
     elif not all(job.clip for job in jobs):
         check_pictures(output, options, ClipOptions())
