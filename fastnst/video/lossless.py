@@ -20,7 +20,7 @@ from fastnst.video.movie import Encodable, encodable
 _MARK = b"fastnst part 1\n"
 _BLOCK, _TIMES = struct.Struct(">cI"), struct.Struct(">qq")
 _HEADER, _FRAME, _END = b"h", b"f", b"e"
-_FFV1 = {"level": "3", "slices": "4", "slicecrc": "1"}
+_FFV1 = {"level": "3", "slicecrc": "1"}
 
 
 class LosslessWriter:

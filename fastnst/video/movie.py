@@ -136,6 +136,7 @@ class VideoWriter:
             for sound in waiting:
                 self._sound(sound)
         pixels = frame.pixels
+        pixels.pict_type = 0  # none: the encoder decides, also of what was a key frame of another
         pixels.time_base, pixels.duration = self.clip.time_base, frame.length
         pixels.pts = self.last = frame.start if self.last is None else max(frame.start, self.last + self._least())
         pixels.colorspace, pixels.color_range = 1, LIMITED

@@ -5,11 +5,11 @@ playlist, script or address that a file or its name might hold is ever followed.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class VideoReader:
 
     def __init__(
         self,
-        path: Path,
+        path: "Path | Source",
         container: str,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
@@ -105,10 +105,10 @@ class VideoReader:
                 raise InputError(f"{self.name} is {float(self.length or 0):.2f} s long; --start must be less")
             self.closing = stack.pop_all()
 
-    def _open(self, path: Path, stack: ExitStack) -> Any:
+    def _open(self, path: "Path | Source", stack: ExitStack) -> Any:
         import av
 
-        file = stack.enter_context(open_regular(path))
+        file = stack.enter_context(_opened(path))
         self.early = ends_early(file, self.kind)
         file.seek(0)
         # The file is open already and may lead to no other.
@@ -318,12 +318,12 @@ def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
 class AnimationReader:
     """An animated GIF, PNG, WebP or AVIF, or a TIFF of pages, read like a VideoReader; another picture is one frame."""
 
-    def __init__(self, path: Path, start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
+    def __init__(self, path: "Path | Source", start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
         self.name = printable(path)
         self.problem: str | None = None
         self.start, self.end = start, end
         with ExitStack() as stack:
-            file = stack.enter_context(open_regular(path))
+            file = stack.enter_context(_opened(path))
             self.image = open_animation(file, self.name)
             with decoding(self.name):  # counting reads the whole file
                 self.frames = getattr(self.image, "n_frames", 1)
@@ -362,8 +362,22 @@ class AnimationReader:
 Reader = VideoReader | AnimationReader
 
 
+class Source(Protocol):
+    """A clip that is no local file, or within one; its str() is its name."""
+
+    def open(self) -> BinaryIO:
+        """A file, seekable, that begins where the clip begins."""
+
+
+def _opened(path: Path | Source) -> AbstractContextManager[Any]:
+    return open_regular(path) if isinstance(path, Path) else path.open()
+
+
 def open_clip(
-    path: Path, start: float | Fraction = 0, end: float | Fraction | None = None, stretch: Stretch | None = None
+    path: Path | Source,
+    start: float | Fraction = 0,
+    end: float | Fraction | None = None,
+    stretch: Stretch | None = None,
 ) -> Reader:
     """Open a video or an animation (a picture is one frame), to be read between two times in seconds.
 
@@ -372,7 +386,7 @@ def open_clip(
     Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
     a video without PyAV.
     """
-    with open_regular(path) as file:
+    with _opened(path) as file:
         head = file.read(HEAD)
     container = is_video(head)
     if head and container is None and looks_like_image(head) is None:

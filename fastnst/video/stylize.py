@@ -124,16 +124,30 @@ def stylize_clip(
 
     Raises InputError if there is nothing to stylize, OutputError if it cannot be written: then nothing is left.
     """
-    target = Path(job.target)
     with open_clip(Path(job.source), clip.start or 0, clip.end) as reader:
-        with atomic_write(target, part_of(target)) as file:
-            writer = open_writer(file, target.suffix.lower(), reader.format, options.quality)
-            thinned = target.suffix.lower() == ".gif" and reader.format.rate is not None
-            items = _thinned(reader) if thinned else iter(reader)
-            frames = Pipeline(stylizer, reader, writer, options, clip, on_frame).run(items, target)
-        if reader.problem:
-            log.warning("%s", reader.problem)
-        return StylizedClip(target, frames, reader.problem)
+        return stylize_opened(stylizer, reader, Path(job.target), options, clip, on_frame)
+
+
+def stylize_opened(
+    stylizer: Stylizer,
+    reader: Reader,
+    target: Path,
+    options: StylizeOptions,
+    clip: ClipOptions,
+    on_frame: OnFrame = lambda _, __: None,
+    *,
+    keep: bool = True,
+) -> StylizedClip:
+    """The same for an open clip; without `keep`, nothing is left of what is interrupted, by KeyboardInterrupt."""
+    with atomic_write(target, part_of(target)) as file:
+        writer = open_writer(file, target.suffix.lower(), reader.format, options.quality)
+        thinned = target.suffix.lower() == ".gif" and reader.format.rate is not None
+        items = _thinned(reader) if thinned else iter(reader)
+        pipeline = Pipeline(stylizer, reader, writer, options, clip, on_frame)
+        frames = pipeline.run(items, target if keep else None)
+    if reader.problem:
+        log.warning("%s", reader.problem)
+    return StylizedClip(target, frames, reader.problem)
 
 
 def part_of(target: Path) -> Path:
