@@ -91,17 +91,21 @@ class Journal(AbstractContextManager["Journal"]):
         """
         check_format(place)
         self.place, self.counts, self.parts = place, Totals(), set[str]()
-        own = {_plain(place), _plain(place + JOURNAL)}
-        self._others = [name for name in manifests_in(output) if _plain(name) not in own]
-        self._whole, self._is_begun = whole, exists(place)
+        self._output, self._whole = output, whole
         self._lines = (RemoteLines if is_remote(place) else LocalLines)(place + JOURNAL)
-        self._is_new = bool(self._lines.objects() or (whole and self._others) or not self._is_begun)
+        others = self._others()
+        self._is_new = bool(self._lines.objects() or (whole and others) or not exists(place))
         self._found = Totals()
-        self._settled = Settled(self._noted(self._rows(self._others)), retry_failed=retry_failed)
+        self._settled = Settled(self._noted(self._rows(others)), retry_failed=retry_failed)
+
+    def _others(self) -> list[str]:
+        """The manifests and journals of other runs."""
+        own = {_plain(self.place), _plain(self.place + JOURNAL)}
+        return [name for name in manifests_in(self._output) if _plain(name) not in own]
 
     def _rows(self, others: Sequence[str]) -> Iterator[Row]:
         """All rows; those of this run's own manifest, and then of its journal, are the last, which count."""
-        for place in (*others, *([self.place] if self._is_begun else [])):
+        for place in (*others, *([self.place] if exists(self.place) else [])):
             yield from read_rows(place)
         yield from read_journal(self._lines.objects())
 
@@ -130,8 +134,8 @@ class Journal(AbstractContextManager["Journal"]):
         """UsageError if an earlier run painted the output `name`, relative to the folder, from another input."""
         if not self._settled.is_taken(key, name):
             return
-        for row in self._rows(self._others):
-            if row.output == name and row.input != key:
+        for row in self._rows(self._others()):
+            if row.output == name and row.input != key and row.same_as is None:
                 raise UsageError(
                     f"{printable(key)} would become {printable(name)}, which an earlier run painted from "
                     f"{printable(row.input)}; name inputs as then, or choose another output folder"
@@ -158,7 +162,7 @@ class Journal(AbstractContextManager["Journal"]):
         if not self._is_new:
             return self._found
         totals = Totals()
-        with best_rows(self._rows(self._others if self._whole else []), self.place) as rows:
+        with best_rows(self._rows(self._others() if self._whole else []), self.place) as rows:
             write_manifest(self.place, map(totals.add, rows))
         self._lines.remove()
         return totals

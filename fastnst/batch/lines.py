@@ -27,7 +27,7 @@ class LocalLines:
 
     def __init__(self, place: str) -> None:
         self.path = Path(local_path(place))
-        self._synced = time.monotonic()
+        self._synced, self._is_safe = time.monotonic(), True
         make_folder(self.path.parent)
         try:
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (open as long as this is)
@@ -51,16 +51,19 @@ class LocalLines:
                 self._file.truncate(self._size)
             raise self._problem(error) from error
         self._size += len(line)
+        self._is_safe = False
         if time.monotonic() - self._synced > _SYNC_EVERY:
             self.flush()
 
     def flush(self) -> None:
         """Make all lines survive a power cut."""
+        if self._is_safe:
+            return
         try:
             sync(self._file)
         except OSError as error:
             raise self._problem(error) from error
-        self._synced = time.monotonic()
+        self._synced, self._is_safe = time.monotonic(), True
 
     def close(self) -> None:
         """End; a file without lines does not stay."""

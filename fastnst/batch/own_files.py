@@ -44,8 +44,9 @@ def _listed(folder: str) -> list[str]:
 def _found(store: Any, root: str, beginning: str) -> list[str]:
     if "prefix" in inspect.signature(getattr(store, "_find", store.find)).parameters:
         return list(store.find(root.rstrip("/"), prefix=beginning))  # of all names only these are sent
+    first = beginning.partition("/")[0]
     names: list[str] = []
     for entry in store.ls(root, detail=True):
-        if entry["name"].rstrip("/").rpartition("/")[2].startswith(beginning):
+        if entry["name"].rstrip("/").rpartition("/")[2].startswith(first):
             names += store.find(entry["name"]) if entry["type"] == "directory" else [entry["name"]]
     return names
