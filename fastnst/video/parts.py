@@ -102,6 +102,7 @@ def _frame_times(reader: VideoReader) -> list[tuple[Fraction, bool]]:
             times.append((reader.times.start(stamp, packet.time_base), packet.is_keyframe))
     except (av.FFmpegError, ValueError):
         pass  # of a clip that is damaged, what can be read is painted
+    reader.check()
     times.sort()
     return [] if splices.shift or any(a[0] == b[0] for a, b in pairwise(times)) else times
 

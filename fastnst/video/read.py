@@ -74,7 +74,7 @@ class VideoReader:
         end: Fraction | None = None,
         stretch: Stretch | None = None,
     ) -> None:
-        self.name = printable(path)
+        self.path, self.name = path, printable(path)
         self.problem: str | None = None
         self.start, self.end, self.stretch = start, end, stretch
         self.seen = Fraction(0)  # how far the file goes
@@ -144,6 +144,7 @@ class VideoReader:
             if part is not None:
                 shown = shown or isinstance(part, Frame)
                 yield part
+        self.check()
         if not shown and self.stretch is None:
             where = " between --start and --end" if self.start or self.end is not None else ""
             because = f": {self.problem}" if self.problem else ""
@@ -154,6 +155,12 @@ class VideoReader:
         for item in self._decoded(pictures=False):
             if isinstance(item, Sound):
                 yield item
+        self.check()
+
+    def check(self) -> None:
+        """Raise what a source refused to be read, without which a clip would seem to end there."""
+        if not isinstance(self.path, Path):
+            self.path.check()
 
     def _asked_for(self, frame: Frame, first: bool) -> Frame | None:
         """The part of a frame that is within the times asked for, which begin at zero."""
@@ -367,6 +374,9 @@ class Source(Protocol):
 
     def open(self) -> BinaryIO:
         """A file, seekable, that begins where the clip begins."""
+
+    def check(self) -> None:
+        """Raise what reading was refused meanwhile, which FFmpeg may have taken for the end of the file."""
 
 
 def _opened(path: Path | Source) -> AbstractContextManager[Any]:
