@@ -85,12 +85,20 @@ class Workers:
             raise DeadlineError(f"{name} took more than {self.patience:g} seconds to decode; save it again") from error
 
     async def encode(self, picture: Picture, format: str, quality: int) -> bytes:
-        """What encode_picture gives; FastnstError if that fails."""
-        job = {"job": "encode", "shape": picture.size, "format": format, "quality": quality}
+        """What encode_picture gives, in another process if the first one fails, which no picture is to blame for.
+
+        Raises FastnstError if both crash, DeadlineError if the second takes too long.
+        """
+        said = {"job": "encode", "shape": picture.size, "format": format, "quality": quality}
+        job = partial(_encoded, said, picture)
+        with suppress(Crashed, Hanging):
+            return await self._run(job)
         try:
-            return await self._run(partial(_encoded, job, picture))
-        except (Crashed, Hanging) as error:
+            return await self._run(job)
+        except Crashed as error:
             raise FastnstError(f"the encoder of {format} failed on a picture of {picture.size}") from error
+        except Hanging as error:
+            raise DeadlineError(f"it took more than {self.patience:g} seconds to encode the painting; try again") from error
 
     async def _run(self, job: Callable[[Connection], T]) -> T:
         """Do a job in an idle process. Whoever is canceled meanwhile leaves none behind that is still at it."""

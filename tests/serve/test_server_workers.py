@@ -80,14 +80,32 @@ def test_a_worker_that_hangs_or_crashes_fails_its_own_job_and_is_replaced(number
     assert with_workers(work, patience=1.0) == (kind, (32, 48), False)
 
 
-def test_an_encoder_that_crashes_is_an_error_of_the_service():
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_what_an_encoder_did_not_do_another_does(number):
+    picture = Picture(noise())
+
     async def work(workers):
-        os.kill(pid_of(workers), signal.SIGKILL)
-        with pytest.raises(FastnstError, match="encoder of JPEG") as caught:
-            await workers.encode(Picture(noise()), "JPEG", 92)
+        os.kill(pid_of(workers), number)
+        return await workers.encode(picture, "PNG", 92)
+
+    assert with_workers(work, patience=2.0) == encode_picture(picture, "PNG")
+
+
+def test_an_encoder_that_crashes_every_time_is_an_error_of_the_service():
+    async def work(workers):
+        with pytest.raises(FastnstError, match="encoder of NOTHING") as caught:
+            await workers.encode(Picture(noise()), "NOTHING", 92)
         return caught.value.http_status
 
     assert with_workers(work) == 500
+
+
+def test_an_encoder_that_is_never_in_time_is_a_deadline():
+    async def work(workers):
+        with pytest.raises(DeadlineError, match="to encode"):
+            await workers.encode(Picture(noise()), "PNG", 92)
+
+    with_workers(work, patience=1e-6)
 
 
 def test_whoever_leaves_ends_the_worker_that_is_at_it():
