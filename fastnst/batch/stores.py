@@ -89,4 +89,6 @@ def _same(content: Path, place: str) -> bool:
 
 def is_of_name(error: OutputError) -> bool:
     """Whether only this name cannot be written, and others may be."""
-    return error.__cause__ is None or getattr(error.__cause__, "errno", None) in _NAMES
+    cause = error.__cause__
+    # No error of the disk: a name that leads elsewhere. Of Unicode: a name that addresses cannot have.
+    return cause is None or isinstance(cause, UnicodeError) or getattr(cause, "errno", None) in _NAMES

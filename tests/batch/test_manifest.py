@@ -13,7 +13,7 @@ from fastnst.batch import manifest
 from fastnst.batch.journal import Journal, Totals, manifest_name, only_batch
 from fastnst.batch.lines import RemoteLines
 from fastnst.batch.manifest import best_rows, manifests_in, read_rows, write_manifest
-from fastnst.batch.rows import Row, better, failed, from_line, to_line
+from fastnst.batch.rows import Row, better, failed, to_line
 from fastnst.batch.settings import begin, save
 from fastnst.batch.settled import Settled
 from fastnst.errors import InputError, OutputError, UsageError
@@ -106,17 +106,17 @@ def test_what_editors_do_to_lines_is_no_damage(tmp_path):
 
 def test_files_that_are_no_manifests_are_refused_in_one_sentence(tmp_path):
     (tmp_path / "m.parquet").write_bytes(b"PAR1 and nothing")
-    with pytest.raises(InputError, match="m.parquet"):
+    with pytest.raises(InputError, match=r"m.parquet"):
         list(read_rows(str(tmp_path / "m.parquet")))
-    with pytest.raises(UsageError, match="must end with .jsonl or .parquet"):
+    with pytest.raises(UsageError, match=r"must end with .jsonl or .parquet"):
         list(read_rows(str(tmp_path / "m.csv")))
-    with pytest.raises(InputError, match="not there"):
+    with pytest.raises(InputError, match=r"not there"):
         list(read_rows(str(tmp_path / "m.jsonl")))
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"input": ["a"], "label": [3]}), tmp_path / "other.parquet")
-    with pytest.raises(InputError, match="row 1 of .*other.parquet has 'label'"):
+    with pytest.raises(InputError, match=r"row 1 of .*other.parquet has 'label'"):
         list(read_rows(str(tmp_path / "other.parquet")))
 
 
@@ -190,10 +190,8 @@ def test_a_journal_cut_off_at_any_byte_has_its_whole_lines_and_goes_on(tmp_path)
     ends = [n + 1 for n, byte in enumerate(content) if byte == 10]
     assert len(ends) == 2
 
-    for cut in range(len(content) + 1):
-        journal.write_bytes(
-            content[:cut] + b"\0" * (37 * (cut % 5 == 0))
-        )  # zeros: what a power cut leaves on some disks
+    for cut in range(len(content) + 1):  # also followed by zeros, which a power cut leaves on some disks
+        journal.write_bytes(content[:cut] + b"\0" * (37 * (cut % 5 == 0)))
         there = [*rows[:1] * (cut >= ends[0]), *rows[1:] * (cut >= ends[1])]
         with Journal(str(tmp_path), place) as after:
             assert [row for row in rows if after.is_settled(row.input)] == there
@@ -208,7 +206,7 @@ def test_zeros_with_ends_of_lines_among_them_are_no_rows(tmp_path):
     assert list(read_rows(str(journal))) == ROWS[:1]
 
     journal.write_bytes(to_line(ROWS[0]) + b'{"input": "b\0\0\0\n' + to_line(ROWS[1]))
-    with pytest.raises(InputError, match="line 2"):
+    with pytest.raises(InputError, match=r"line 2"):
         list(read_rows(str(journal)))
 
 
@@ -353,7 +351,7 @@ def test_an_output_of_another_input_is_refused(tmp_path):
     with Journal(str(tmp_path), str(tmp_path / "manifest.jsonl")) as journal:
         journal.refuse_taken("photos/a.jpg", "a.jpg")
         journal.refuse_taken("other/b.jpg", "b.jpg")
-        with pytest.raises(UsageError, match="other/a.jpg would become a.jpg, .* painted from photos/a.jpg"):
+        with pytest.raises(UsageError, match=r"other/a.jpg would become a.jpg, .* painted from photos/a.jpg"):
             journal.refuse_taken("other/a.jpg", "a.jpg")
 
 
@@ -381,7 +379,7 @@ def test_of_two_runs_with_one_manifest_the_second_is_refused(tmp_path):
     place = str(tmp_path / "manifest.jsonl")
 
     with only_batch(place):
-        with pytest.raises(OutputError, match="another run is writing .*manifest.jsonl"), only_batch(place):
+        with pytest.raises(OutputError, match=r"another run is writing .*manifest.jsonl"), only_batch(place):
             pass
         with only_batch(str(tmp_path / "manifest-1-of-2.jsonl")):
             pass
@@ -392,7 +390,7 @@ def test_of_two_runs_with_one_manifest_the_second_is_refused(tmp_path):
 def test_a_journal_where_nothing_can_be_written_is_an_output_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(OutputError, match="folder"):
+    with pytest.raises(OutputError, match=r"folder"):
         Journal(str(tmp_path / "file"), str(tmp_path / "file" / "manifest.jsonl"))
 
 
@@ -527,7 +525,7 @@ def test_nothing_is_begun_anew_under_a_run_that_goes_on(tmp_path):
         with Journal(str(tmp_path), str(tmp_path / "manifest-2-of-2.jsonl"), whole=False) as journal:
             journal.add(ROWS[:1])
 
-        with pytest.raises(OutputError, match="another run is writing .*manifest-2-of-2"):
+        with pytest.raises(OutputError, match=r"another run is writing .*manifest-2-of-2"):
             begun(tmp_path, overwrite=True)
         begun(tmp_path, tag="1-of-2", overwrite=True)
 
@@ -539,7 +537,7 @@ def test_settings_at_an_address(memory):
     save(memory, SETTINGS)
     write(f"{memory}/part-0123456789ab.tar", b"")
 
-    with pytest.raises(UsageError, match="--quality"):
+    with pytest.raises(UsageError, match=r"--quality"):
         begin(memory, {**SETTINGS, "--quality": 80}, place=f"{memory}/manifest.jsonl")
     begin(memory, {**SETTINGS, "--quality": 80}, place=f"{memory}/manifest.jsonl", overwrite=True)
     assert begin(memory, {**SETTINGS, "--quality": 80}, place=f"{memory}/manifest.jsonl") is not None
