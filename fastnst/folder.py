@@ -156,8 +156,8 @@ def _folder_jobs(
         return [Job(Path(inputs[0]), output / painted_name(kept, options))] if ours else [], not ours
     jobs: dict[tuple[Path, Path], Job] = {}
     others = False
-    for name in _each_folder_once(inputs):
-        listing = _listed(name, output, alone=len(inputs) == 1)
+    for name in each_folder_once(inputs):
+        listing = listed(name, output, alone=len(inputs) == 1)
         for path in listing.files:
             kept = path.relative_to(name) if is_folder(name) else Path(path.name)
             if not is_in_share(kept, options):
@@ -173,7 +173,7 @@ def _folder_jobs(
     return list(jobs.values()), others
 
 
-def _each_folder_once(inputs: Sequence[str]) -> list[str]:
+def each_folder_once(inputs: Sequence[str]) -> list[str]:
     """The inputs without links to folders that are there, too, or to one that they are in: what a shell makes of *."""
     real = [Path(name) for name in inputs if is_folder(name) and not os.path.islink(name)]  # noqa: PTH114
     linked = [name for name in inputs if is_folder(name) and os.path.islink(name)]  # noqa: PTH114
@@ -186,7 +186,7 @@ def _above(name: str, inputs: Sequence[str]) -> Iterable[Path]:
     return Path(os.path.realpath(os.path.dirname(name) or "."), "x").parents if len(inputs) > 1 else ()  # noqa: PTH120
 
 
-def _listed(name: str, output: Path, *, alone: bool) -> Listing:
+def listed(name: str, output: Path, *, alone: bool) -> Listing:
     """The files that an input stands for; those an earlier run left in the output folder are none."""
     path = Path(name)
     if not alone and os.path.lexists(path) and (_is_clutter(path) or _same(path, output)):

@@ -104,7 +104,7 @@ def read_picture(path: Path | str, *, limits: Limits | None = None, **options: A
     limits = limits or Limits()
     if str(path) == "-":
         return decode_picture(sys.stdin.buffer.read(limits.size + 1), "standard input", limits=limits, **options)
-    return decode_picture(_read_file(Path(path), limits), printable(path), limits=limits, **options)
+    return decode_picture(read_file(Path(path), limits), printable(path), limits=limits, **options)
 
 
 def decode_picture(
@@ -284,7 +284,8 @@ def open_regular(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _read_file(path: Path, limits: Limits) -> bytes:
+def read_file(path: Path, limits: Limits) -> bytes:
+    """All bytes of a file, or one more than the limits allow; InputError if it cannot be read."""
     with open_regular(path) as file:
         try:
             return bytes(file.read(limits.size + 1))

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_frames_of_a_film_are_spread():
 def test_shares_of_a_folder_are_all_of_it_and_none_twice(inputs, folder):
     shares = [planned(inputs, f"{index}/4") for index in range(1, 5)]
 
-    assert sorted(sum(shares, [])) == sorted(planned(inputs))
+    assert sorted(chain(*shares)) == sorted(planned(inputs))
     assert sum(map(bool, shares)) > 1
 
 

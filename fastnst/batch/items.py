@@ -1,11 +1,26 @@
 """One thing to paint, wherever it is: plain values, small, and the same in every run."""
 
+import posixpath
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from fastnst.config import StylizeOptions
+from fastnst.errors import FastnstError, InputError
+from fastnst.files import printable
 from fastnst.folder import clip_name, painted_name
+from fastnst.kinds import CLIP_SUFFIXES, PICTURE_SUFFIXES
 from fastnst.video.movie import VIDEOS
+
+_DRIVE = re.compile(r"^([a-z]):", re.IGNORECASE)
+_LONGEST = 255  # bytes that a name may have on most disks, and 1024 a path in most stores
+
+
+class Ours(Protocol):
+    """Whether an item is in the share of this run, by what is `kept` of its name."""
+
+    def __call__(self, kept: str, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +48,62 @@ def output_name(item: Item, options: StylizeOptions) -> str:
     if not item.clip:
         return painted_name(kept, options).as_posix()
     return clip_name(kept, suffix if (suffix := kept.suffix.lower()) in VIDEOS else ".mp4").as_posix()
+
+
+def failed(key: str, kept: str, error: FastnstError) -> Item:
+    """An item that is only reported."""
+    try:
+        kept = safe(kept)
+    except InputError:
+        kept = "unusable"
+    return Item(key, key, kept, error=str(error), code=error.code)
+
+
+def safe(name: str) -> str:
+    """A name from somewhere else as one below the output folder: no root, drive, backslash or "." is left of it.
+
+    Raises InputError for a name that leads out of the folder, is empty, or that no file can have.
+    """
+    parts: list[str] = []
+    for part in _DRIVE.sub(r"\1/", name.replace("\\", "/")).split("/"):
+        if part == ".." and not parts:
+            raise InputError(f"{printable(name)} leads out of the output folder; give it another name")
+        if part == "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    if not parts or "\0" in name:
+        raise InputError(f"{printable(name)} is a name that no file can have; give it another one")
+    return "/".join(parts)
+
+
+def checked(item: Item, options: StylizeOptions, *, remote: bool) -> Item:
+    """The item, or, if its output could not be called so on a disk or in a store (`remote`), one that is reported."""
+    if item.error is not None:
+        return item
+    name = output_name(item, options)
+    encoded = name.encode(errors="surrogateescape")
+    if max(map(len, encoded.split(b"/"))) > _LONGEST - 4 or (remote and len(encoded) > 4 * _LONGEST):
+        problem = "is too long a name for its output"
+    elif remote and encoded != name.encode(errors="replace"):
+        problem = "has a name that is no text, which an address cannot have"
+    else:
+        return item
+    return failed(item.key, item.kept, InputError(f"{printable(item.key)} {problem}; give it another one"))
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a path or an address in lower case, without the query of a web address."""
+    if name.startswith(("http://", "https://")):
+        name = re.split(r"[?#]", name, maxsplit=1)[0]
+    return posixpath.splitext(name)[1].lower()
+
+
+def is_clip_name(name: str) -> bool:
+    """Whether a file is called like a video."""
+    return suffix_of(name) in CLIP_SUFFIXES
+
+
+def is_wanted_name(name: str) -> bool:
+    """Whether a file is called like a picture or a video."""
+    return suffix_of(name) in PICTURE_SUFFIXES or is_clip_name(name)

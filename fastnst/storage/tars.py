@@ -61,7 +61,7 @@ def _files(place: str, file: BinaryIO, links: dict[str, str]) -> Iterator[Member
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     entry = tar.next()
-    tar.members = []  # else all of them stay
+    tar.members = []  # type: ignore[attr-defined] # else all of them stay
     return entry
 
 
