@@ -250,7 +250,7 @@ def _batches(options: TrainBenchmark, content: Path) -> Iterator[np.ndarray[Any,
 def _training_run(options: TrainBenchmark, folder: Path, device: torch.device) -> TrainingRun:
     config = TrainConfig(
         SAMPLE,
-        content=folder,
+        content=str(folder),
         output=folder / "benchmark.safetensors",
         preset=options.preset,
         size=options.size,

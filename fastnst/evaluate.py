@@ -136,10 +136,11 @@ def open_loss(settings: LossSettings, style_image: Path, device: torch.device) -
 
 def read_photo(path: Path, size: int) -> Array:
     """A picture scaled so that its shorter side has `size` pixels, and its middle: float32 (1, 3, size, size) 0..1."""
-    return _middle(read_picture(path, short_side=size), size)
+    return middle(read_picture(path, short_side=size), size)
 
 
-def _middle(picture: Picture, size: int) -> Array:
+def middle(picture: Picture, size: int) -> Array:
+    """The middle of a picture, scaled so that its shorter side has `size` pixels: float32 (1, 3, size, size) 0..1."""
     scale = size / min(picture.size)
     picture = resize(picture, *(max(size, round(side * scale)) for side in picture.size))
     top, left = ((side - size) // 2 for side in picture.size)
@@ -177,7 +178,7 @@ def _frames(path: Path, size: int, count: int) -> dict[str, Array]:
         chosen = {(2 * index + 1) * reader.frames // (2 * count) for index in range(count)}
         shown = (item for item in reader if isinstance(item, Frame))
         frames = {
-            f"{path.name} at {float(frame.start):.2f} s": _middle(frame.picture, size)
+            f"{path.name} at {float(frame.start):.2f} s": middle(frame.picture, size)
             for number, frame in zip(range(max(chosen) + 1), shown, strict=False)
             if number in chosen
         }

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from fastnst.config import TrainConfig
-from fastnst.data import Photographs
+from fastnst.crops import Crops
 from fastnst.errors import FastnstError, OutputError
 from fastnst.files import make_folder, printable, sync, write_bytes
-from fastnst.image import Picture, Pixels, read_picture, to_array, to_pixels, write_picture
+from fastnst.image import Picture, Pixels, to_array, to_pixels, write_picture
 from fastnst.losses import LossValues
 from fastnst.nets.torch_net import TransformerNet
 
@@ -168,16 +168,16 @@ class PictureLogs(BestEffortLogs):
 class RunLogs(BestEffortLogs):
     """metrics.jsonl, TensorBoard events and preview pictures; a full disk costs them, never the run."""
 
-    def __init__(self, config: TrainConfig, photographs: Photographs, start: int) -> None:
+    def __init__(self, config: TrainConfig, photographs: Crops[Any], start: int) -> None:
         super().__init__(config.log_folder)
         self.photographs = photographs
         self.flushed = 0.0
         make_folder(self.folder / "previews")
         self.events = EventFile(self.folder)
         self._begin(start)
-        files = photographs.files
-        chosen = photographs.held_out[:PREVIEWS] or [files[len(files) // 3], files[len(files) * 2 // 3]]
-        self.previews = [picture for path in chosen if (picture := _preview_photo(path)) is not None]
+        thirds = [photographs.count // 3, photographs.count * 2 // 3]
+        chosen = photographs.held_out[:PREVIEWS] or [photographs.trained(number) for number in thirds]
+        self.previews = [picture for photo in chosen if (picture := _preview_photo(photographs, photo)) is not None]
 
     def rewind(self, step: int) -> None:
         """Forget this step and all after it, because they are done again."""
@@ -226,8 +226,8 @@ class RunLogs(BestEffortLogs):
                 sync(file)
                 if not os.path.lexists(file.name):  # not the number of its links, which is always 0 on some drives
                     raise OutputError(f"{printable(file.name)} was removed")
-            if self.photographs.unusable:
-                lines = [f"{printable(path)}\t{reason}\n" for path, reason in sorted(self.photographs.unusable.items())]
+            if problems := self.photographs.problems():
+                lines = sorted(f"{printable(problem.place)}\t{problem.reason}\n" for problem in problems)
                 write_bytes(self.folder / "bad_images.txt", "".join(lines).encode())
 
     def preview(self, step: int, net: TransformerNet) -> None:
@@ -257,8 +257,8 @@ def _lines_before(path: Path, step: int) -> list[bytes]:
     return lines
 
 
-def _preview_photo(path: Path) -> Picture | None:
+def _preview_photo(photographs: Crops[Any], photo: Any) -> Picture | None:
     try:
-        return read_picture(path, max_size=PREVIEW_SIZE)
+        return photographs.read(photo, max_size=PREVIEW_SIZE)
     except FastnstError:
         return None

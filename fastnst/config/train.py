@@ -1,7 +1,7 @@
 """Options of training runs, one alone and those of a sweep."""
 
 from dataclasses import KW_ONLY, asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -60,8 +60,9 @@ class StyleAndPhotographs(Checked):
 
     _: KW_ONLY
 
-    content: Path
-    """folder of photographs to train on, searched recursively"""
+    content: str
+    """photographs to train on: a folder, searched recursively; a list of files (.txt, .lst), one a line; or WebDataset
+    tars, as in 'photos-{000..099}.tar' or 'photos/*.tar'; on this machine or at an address such as s3://bucket/photos"""
 
 
 @Parameter(name="*")
@@ -87,6 +88,8 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     init: Path | None = None
     """start from this checkpoint, or bundled style by its name; from trunk, a network that learned many paintings at
     once; or from none, random weights [default: trunk where the preset has one]"""
+    shuffle_buffer: Annotated[int, Range(1, 1 << 20)] = 256
+    """memory in which photographs out of tars are shuffled before they are decoded, MiB"""
     held_out: Annotated[int | None, Range(0, 24)] = None
     """photographs kept out of training, for previews and the report [default: one in ten, at most 4]"""
 
@@ -148,7 +151,8 @@ class TrainConfig(TrainOptions):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
-        values = asdict(self) | {"learning_rate": self.rate}
+        content = PurePath(self.content.partition("?")[0]).name  # behind a question mark addresses may have keys
+        values = asdict(self) | {"learning_rate": self.rate, "content": content}
         return {
             name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for name, value in values.items()

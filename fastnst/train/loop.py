@@ -6,20 +6,24 @@ Here are the loop and what is decided between two steps; the step itself is in `
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
 
 from fastnst.checkpoint import TrainState, previous_state
 from fastnst.config import TrainConfig
-from fastnst.data import Photographs, report_unusable
+from fastnst.crops import Crops, report_unusable
 from fastnst.device import torch_device
-from fastnst.errors import DivergedError, Interrupted, OutputError
+from fastnst.errors import DivergedError, Interrupted, OutputError, StorageError
 from fastnst.files import printable, remove_leftovers, write_bytes
 from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, only_run, reason_name
 from fastnst.logs import RunLogs, StepReport, shows_preview
 from fastnst.progress import Pace
+from fastnst.train.photographs import open_photographs
 from fastnst.train.ranks import Ranks
 from fastnst.train.resume import capture, check_outputs, description, forget_state, own_files, restore, resume, save
 from fastnst.train.run import CAUTION, NotFinite, TrainingRun
@@ -60,7 +64,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
             check_outputs(config)
             for folder in (output.parent, logs, logs / "previews"):
                 remove_leftovers(folder)
-        photographs = Photographs(config.content, config.size, config.seed, config.held_out, own_files(config))
+        photographs = open_photographs(config, own_files(config), ranks)
         if ranks.first:
             report_unusable(photographs, "bad_images.txt")
         run = TrainingRun(config, device, ranks)
@@ -74,7 +78,7 @@ def train(config: TrainConfig, on_step: OnStep | None = None) -> Path:
 class _Loop:
     """Steps, and what is written and decided between them."""
 
-    def __init__(self, run: TrainingRun, photographs: Photographs, deadline: Deadline, on_step: OnStep | None):
+    def __init__(self, run: TrainingRun, photographs: Crops[Any], deadline: Deadline, on_step: OnStep | None):
         self.run, self.photographs, self.deadline, self.on_step = run, photographs, deadline, on_step
         self.config, self.ranks = run.config, run.ranks
         self.pace = Pace()
@@ -113,7 +117,8 @@ class _Loop:
             start, config.steps, config.batch_size, config.workers, ranks.rank, ranks.count
         )
         self.pace.skip()
-        for step, pixels in zip(range(start, config.steps), batches, strict=True):
+        for step in range(start, config.steps):
+            pixels = self._next(batches, step)
             if shows_preview(step, config.preview_every):
                 self._preview(step)
                 if step % config.preview_every:  # the early ones get rarer, so they say nothing about the time left
@@ -139,6 +144,21 @@ class _Loop:
             if reason:
                 return _stopped(reason, done, config)
         return None
+
+    def _next(self, batches: Iterator[npt.NDArray[np.uint8]], step: int) -> npt.NDArray[np.uint8]:
+        """The crops of this step; if a store does not give them, to this rank or another, all save and stop."""
+        problem = None
+        try:
+            pixels = next(batches)
+        except StorageError as error:
+            problem = error
+        if self.ranks.highest(problem is not None):
+            if step > self.good[-1].values["step"]:
+                self._save(step)
+            what = problem or "another process did not get its photographs"
+            how = f"stopped after step {step} and saved; continue with --resume" if step else "no step is done"
+            raise StorageError(f"{what} ({how})") from problem
+        return pixels
 
     def _preview(self, step: int) -> None:
         if self.logs:

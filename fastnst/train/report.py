@@ -15,14 +15,15 @@ from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import TrainConfig
 from fastnst.device import torch_device
 from fastnst.errors import FastnstError
-from fastnst.evaluate import measure, open_loss, read_photo
+from fastnst.evaluate import measure, middle, open_loss
 from fastnst.files import printable, write_bytes
-from fastnst.image import Array, Picture, encode_picture, read_picture, shrink
+from fastnst.image import Array, Picture, decode_picture, encode_picture, read_picture, shrink
 from fastnst.logs import Preview, StepReport, find_previews, read_metrics
 from fastnst.losses import LossWeights
 from fastnst.scores import NUMBERS, LossSettings, PhotoScore, mean
 from fastnst.stylize import Stylizer
 from fastnst.train.chart import loss_chart
+from fastnst.train.photographs import named_photographs
 from fastnst.train.resume import FREE_TO_CHANGE
 
 log = logging.getLogger(__name__)
@@ -107,11 +108,11 @@ def _held_out(config: TrainConfig, meta: CheckpointMeta | None) -> str:
         return "<p>There is no checkpoint of this run.</p>"
     shown: dict[str, Picture] = {}
     measured: dict[str, Array] = {}
-    for name in meta.held_out:
+    for name, data in named_photographs(config, meta.held_out):
         try:
-            picture = read_picture(config.content / name, max_size=LARGE)
-            measured[name] = read_photo(config.content / name, config.size)
-        except FastnstError:  # removed or damaged since
+            picture = decode_picture(data, name, max_size=LARGE)
+            measured[name] = middle(decode_picture(data, name, short_side=config.size), config.size)
+        except FastnstError:  # damaged since
             continue
         if len(shown) < PAIRS:
             shown[name] = picture

@@ -22,6 +22,7 @@ from fastnst.checkpoint import (
     state_to_bytes,
 )
 from fastnst.config import TrainConfig
+from fastnst.crops import Crops
 from fastnst.data import Photographs
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.files import check_output, move, printable
@@ -94,15 +95,16 @@ def restore(run: TrainingRun, state: TrainState) -> None:
         torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
 
 
-def save(run: TrainingRun, state: TrainState, photographs: Photographs) -> None:
+def save(run: TrainingRun, state: TrainState, photographs: Crops[Any]) -> None:
     """Write the resume state, which is that of the run now, and the checkpoint, both atomically."""
     config = run.config
     held_out = [photographs.name(path) for path in photographs.held_out]
     seen = {
-        "photographs": len(photographs.files),
+        "photographs": photographs.count,
         "photographs_digest": photographs.digest,
+        "photographs_parts": dict(photographs.parts),
         "held_out": held_out,
-        "unusable": {str(path): reason for path, reason in photographs.unusable.items()},
+        "unusable": {problem.place: problem.reason for problem in photographs.problems()},
     }
     save_state(config.state_path, TrainState(state.tensors, state.values | seen))
     save_checkpoint(config.output, run.net, _meta(run, int(state.values["step"]), held_out))
@@ -124,7 +126,7 @@ def _meta(run: TrainingRun, step: int, held_out: list[str]) -> CheckpointMeta:
     )
 
 
-def resume(run: TrainingRun, photographs: Photographs) -> int:
+def resume(run: TrainingRun, photographs: Crops[Any]) -> int:
     """Take over the newest valid state of an interrupted run; the step to go on with, 0 if there is none.
 
     Raises UsageError if this is not the run that was interrupted, ModelError if all its states are damaged.
@@ -143,7 +145,7 @@ def resume(run: TrainingRun, photographs: Photographs) -> int:
     if newest and newest[0] != path:
         move(newest[0], path)  # before the next save puts a damaged one in the place of this one
     photographs.keep_apart(state.values.get("held_out", []))
-    now = len(photographs.files)
+    now = photographs.count
     if (before := state.values.get("photographs", now)) != now:
         log.warning("there were %d photographs and are %d: the run goes on in another order", before, now)
     elif state.values.get("photographs_digest", photographs.digest) != photographs.digest:
@@ -166,11 +168,13 @@ def _newest_state(config: TrainConfig) -> tuple[Path, TrainState] | None:
     return None
 
 
-def _check_state(run: TrainingRun, state: TrainState, photographs: Photographs) -> None:
+def _check_state(run: TrainingRun, state: TrainState, photographs: Crops[Any]) -> None:
     values = state.values
     now = run.config.to_json()
     same = {"style": values["painting"] == run.style_digest or values["config"]["style"] == now["style"]}
     same["content"] = values.get("photographs_digest") == photographs.digest
+    if not same["content"] and not isinstance(photographs, Photographs):
+        raise _other_photographs(values.get("photographs_parts", {}), photographs)
     _check_options(values["config"], now | {name: values["config"][name] for name in _BY_CONTENT if same[name]})
     if values["ranks"] != run.ranks.count:
         raise UsageError(
@@ -182,6 +186,22 @@ def _check_state(run: TrainingRun, state: TrainState, photographs: Photographs) 
     step, steps = int(values["step"]), run.config.steps
     if step > steps:
         raise UsageError(f"--steps is {steps} but the interrupted run has done {step} already; give at least that")
+
+
+def _other_photographs(before: dict[str, str], photographs: Crops[Any]) -> UsageError:
+    """The order follows from all that is in tars or a list, which nobody changes but by mistake."""
+    now = photographs.parts
+    changed = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+    differences = {"changed": changed, "gone": sorted(before.keys() - now), "new": sorted(now.keys() - before)}
+    told = "; ".join(
+        f"{what}: {', '.join(map(printable, names[:3]))}{', ...' * (len(names) > 3)}"
+        for what, names in differences.items()
+        if names
+    )
+    return UsageError(
+        f"{printable(photographs.source)} has not the photographs of the interrupted run"
+        f"{f' ({told})' * bool(told)}; give those, or use --overwrite to start again"
+    )
 
 
 def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -203,12 +223,13 @@ def _check_options(before: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def description(run: TrainingRun, photographs: Photographs) -> str:
+def description(run: TrainingRun, photographs: Crops[Any]) -> str:
     """What must be the same on all ranks."""
     named = FREE_TO_CHANGE | _BY_CONTENT
     config = {name: value for name, value in run.config.to_json().items() if name not in named}
     config["steps"] = run.config.steps
-    sha = hashlib.sha256(json.dumps([config, run.style_digest, *map(photographs.name, photographs.files)]).encode())
+    held_out = sorted(map(photographs.name, photographs.held_out))
+    sha = hashlib.sha256(json.dumps([config, run.style_digest, photographs.digest, held_out]).encode())
     for parameter in run.net.parameters():
         sha.update(_copy(parameter).numpy().tobytes())
     return sha.hexdigest()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,6 @@ from signal import SIGTERM, Signals
 
 from fastnst.checkpoint import CheckpointMeta, load_checkpoint
 from fastnst.config import SweepConfig, TrainConfig, TrainOptions
-from fastnst.data import Photographs
 from fastnst.errors import DivergedError, InputError, Interrupted, UsageError
 from fastnst.files import check_output, printable, write_bytes
 from fastnst.image import Picture, output_format, read_picture, write_picture
@@ -19,6 +18,7 @@ from fastnst.interrupt import SIGUSR1
 from fastnst.sheet import arrange_table
 from fastnst.stylize import Stylizer
 from fastnst.train.loop import StepReport, train
+from fastnst.train.photographs import open_photographs
 from fastnst.train.run import start_file
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def sweep(config: SweepConfig, on_step: OnStep | None = None) -> Sweep:
     check_output(config.output, overwrite=config.overwrite)
     runs = plan_runs(config)
     style = read_picture(config.style, max_size=config.tile_size)
-    photos = [read_picture(path, max_size=config.tile_size) for path in _photos(config)]
+    photos = list(_photos(config, runs[0]))
     _check_same_sweep(config, runs[0])
 
     rows: list[list[Picture | None]] = [[photo] for photo in photos]
@@ -123,12 +123,15 @@ def _folder(config: SweepConfig) -> Path:
     return config.output.with_suffix("")
 
 
-def _photos(config: SweepConfig) -> list[Path]:
+def _photos(config: SweepConfig, run: TrainConfig) -> Iterator[Picture]:
+    """What is shown: the pictures that are given, or some that no run sees."""
     if config.photo:
-        return list(config.photo)
-    own = (config.output, _folder(config))
-    photographs = Photographs(config.content, config.size, config.seed, config.held_out, own)
-    return photographs.held_out[:ROWS] or photographs.files[:ROWS]
+        yield from (read_picture(path, max_size=config.tile_size) for path in config.photo)
+        return
+    photographs = open_photographs(run, (config.output, _folder(config)))
+    trained = map(photographs.trained, range(min(ROWS, photographs.count)))
+    for photo in photographs.held_out[:ROWS] or trained:
+        yield photographs.read(photo, max_size=config.tile_size)
 
 
 def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
@@ -145,7 +148,7 @@ def _check_same_sweep(config: SweepConfig, run: TrainConfig) -> None:
         return
     try:
         before = json.loads(path.read_bytes())
-        changed = [name for name in now if before.get(name) != now[name]]
+        changed = [name for name in now if before.get(name, now[name]) != now[name]]  # an older one had fewer options
     except (ValueError, AttributeError) as error:
         raise InputError(f"{printable(path)} is damaged; remove its folder, or choose another --output") from error
     if changed:
