@@ -19,6 +19,7 @@ from typing import Any
 
 import fastnst
 from fastnst.batch import guardian
+from fastnst.batch.painter import FOLDER_VARIABLE
 from fastnst.config import BatchOptions
 from fastnst.config.batch import LOCAL
 from fastnst.device import cores
@@ -134,7 +135,7 @@ def _private(folder: str) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # in spite of its name: everything on 127.0.0.1
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "FASTNST_CLUSTER": folder,  # by which the guardian knows its processes
+        FOLDER_VARIABLE: folder,  # by which the guardian knows its processes
     }
 
 

@@ -31,6 +31,7 @@ class Flow:
     items: Iterator[Item]
     size: int  # pictures in a task
     split: float | None = None  # seconds of a part of a clip
+    settings: str = ""  # that parts of clips depend on
     rows: list[Row] = field(default_factory=list)  # of what fails before anybody paints it
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class Flow:
             yield Clip(Piece(item))
             return
         try:
-            pieces = clips.cut(item, self.spec.clip, self.split)
+            pieces = clips.cut(item, self.spec.clip, self.split, self.settings)
         except FastnstError as error:
             self.rows.append(failed(item.key, error, error.code))
             return

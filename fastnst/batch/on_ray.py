@@ -7,7 +7,7 @@ painted one by one, and one that was in hand at three deaths is given up.
 
 import json
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -101,6 +101,8 @@ class OnRay:
     def paint(self, tasks: Sequence[Task]) -> Iterator[Done]:
         """What became of each task, as they end, in no order; FastnstError if Ray gives up again and again."""
         left = {task.number: task for task in tasks}
+        if not left:
+            return
         for attempt in range(1, _ATTEMPTS + 1):
             before = len(left)
             try:
@@ -117,7 +119,7 @@ class OnRay:
                 return
         raise FastnstError(f"Ray did not finish {len(left)} of {len(tasks)} tasks; run this again")
 
-    def _mapped(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def _mapped(self, tasks: Sequence[Task]) -> Generator[Done]:
         import pyarrow
         import ray.data
 

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,6 +32,7 @@ from fastnst.stylize import Stylizer, content_limits, decode_content
 
 log = logging.getLogger(__name__)
 
+FOLDER_VARIABLE = "FASTNST_CLUSTER"  # names the folder of a cluster of this machine
 IN_HAND = 3  # pictures being read, painted or written, beside those that wait for others of their size
 _WAITING = 50_000_000  # pixels of those
 
@@ -56,7 +57,6 @@ class Painter:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.store = open_store(spec.store, spec.output, spec.tag)
-        self.kept = tempfile.TemporaryDirectory(prefix="fastnst.", ignore_cleanup_errors=True)
         with suppress(OSError):  # another machine, which has no such folder
             os.chdir(spec.folder)
 
@@ -79,10 +79,17 @@ class Painter:
         mask = self.spec.mask
         return self.spec.options if mask is None else replace(self.spec.options, mask=Path(self._unpacked(mask)))
 
+    @cached_property
+    def _kept(self) -> "tempfile.TemporaryDirectory[str]":
+        # Ray kills its processes, but the folder of a cluster of this machine goes with that.
+        return tempfile.TemporaryDirectory(
+            prefix="fastnst.", dir=os.environ.get(FOLDER_VARIABLE), ignore_cleanup_errors=True
+        )
+
     def _unpacked(self, style: str | GivenFile) -> str:
         if isinstance(style, str):
             return style
-        path = Path(self.kept.name, style.name)
+        path = Path(self._kept.name, style.name)
         path.write_bytes(style.data)
         return str(path)
 
@@ -119,7 +126,7 @@ class Painter:
         paintings = self._all_at_once(items) if mark is None else self._one_by_one(items, mark)
         yield from self.store.put(paintings)
 
-    def paint_blocks(self, blocks: Sequence[Sequence[Item]]) -> Iterator[list[Row]]:
+    def paint_blocks(self, blocks: Sequence[Sequence[Item]]) -> Generator[list[Row]]:
         """Paint one block after the other without a pause between them; the rows of each."""
         if self.spec.clip.batch_size > 1:  # pictures of one size wait for each other, within a block
             yield from (list(self.paint(block)) for block in blocks)
@@ -128,7 +135,7 @@ class Painter:
             for block in blocks:
                 yield list(self.store.put(islice(paintings, len(block))))
 
-    def _all_at_once(self, items: Iterable[Item]) -> "Iterator[Painting]":
+    def _all_at_once(self, items: Iterable[Item]) -> Generator[Painting]:
         stylizer = self.stylizer  # an error of opening it is none of a picture
         batch = self.spec.clip.batch_size
         decoded = each_ahead(self._decoded, items, 2, IN_HAND + batch - 1)
@@ -157,7 +164,7 @@ class Painter:
         data = read_item(item, content_limits(self.options).size)
         return decode_content(data, printable(item.key), self.options)
 
-    def _stylized(self, stylizer: Stylizer, decoded: Iterable[_Decoded]) -> Iterator[_Decoded]:
+    def _stylized(self, stylizer: Stylizer, decoded: Iterable[_Decoded]) -> Generator[_Decoded]:
         """The same pictures painted, those of one size together, in the order in which enough of them are there."""
         batch = self.spec.clip.batch_size
         waiting: dict[tuple[int, int], list[_Decoded]] = {}

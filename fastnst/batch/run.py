@@ -1,10 +1,11 @@
 """A batch from its inputs to its manifest: what is there already, what is left, who paints it, and what came of it."""
 
 import hashlib
+import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,32 +39,26 @@ _NO_SETTINGS = {"overwrite", "skip_existing", "fail_fast", "batch_size", "shard"
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller hears: how many inputs are left and how many are settled, and rows as they come."""
+    """What a caller hears."""
 
-    on_plan: Callable[[int, int], object] = lambda _, __: None
-    on_rows: Callable[[Sequence[Row]], object] = lambda _: None
-    on_read: Callable[[int], object] = lambda _: None  # with dedup, how many pictures were compared
+    on_plan: Callable[[int, int], object] = lambda _, __: None  # how many inputs are left, and how many are settled
+    on_rows: Callable[[Sequence[Row]], object] = lambda _: None  # what became of some
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: of its inputs, and of the whole manifest."""
+    """What came of a run: of its own inputs, and, in `totals`, of all that are in the manifest."""
 
     painted: int
     failed: dict[str, int]  # by code
     settled: int  # what earlier runs painted, or found to be damaged
     seconds: float
+    actors: int
     manifest: str
     totals: Totals
-    actors: int
 
 
-def run_batch(
-    inputs: Sequence[str],
-    spec: Spec,
-    options: BatchOptions,
-    hooks: Hooks = Hooks(),  # noqa: B008
-) -> Outcome:
+def run_batch(inputs: Sequence[str], spec: Spec, options: BatchOptions, hooks: Hooks = Hooks()) -> Outcome:
     """Paint what inputs stand for into the output folder, but for what is there, and write the manifest.
 
     Raises UsageError for inputs that collide, a column that is not there, or a folder that was painted with other
@@ -72,45 +67,47 @@ def run_batch(
     Whatever is raised, what was painted is in the journal, and the same call goes on.
     """
     started = time.perf_counter()
-    painter = _opened(spec, options)
     place = options.manifest or join(spec.output, manifest_name(spec.tag))
     check_format(place)
+    painter = _opened(spec, options)
+    settings = _settings(spec, options)
     with only_batch(place):
-        settings = _settings(spec, options)
-        is_new = begin(spec.output, settings, place=place, tag=spec.tag, overwrite=spec.options.overwrite) is None
+        known = begin(spec.output, settings, place=place, tag=spec.tag, overwrite=spec.options.overwrite)
+        listed = Spool(items_of(inputs, spec.output, spec.options, options.column))
         with Journal(spec.output, place, whole=not spec.tag, retry_failed=options.retry_failed) as journal:
-            listed = Spool(items_of(inputs, spec.output, spec.options, options.column))
-            left = Spool(_to_paint(journal, listed, spec, is_new))
-            if is_new:
-                save(spec.output, settings)
-            remove_orphans(spec.output, spec.tag, journal.parts)
+            left = Spool(_to_paint(journal, listed, spec, is_new=known is None))
             hooks.on_plan(len(left), len(listed) - len(left))
             actors = 0
             if len(left):
                 with _engine(painter, spec, options) as (engine, actors):
-                    _paint(engine, listed, left, spec, options, journal, hooks)
+                    if known is None:
+                        save(spec.output, settings)
+                    remove_orphans(spec.output, spec.tag, journal.parts)
+                    _Run(engine, spec, options, settings, journal, hooks).paint(listed, left)
             counts, totals = journal.counts, journal.finish()
-    return Outcome(
-        counts.painted,
-        dict(counts.failed),
-        len(listed) - len(left),
-        time.perf_counter() - started,
-        place,
-        totals,
-        actors,
-    )
+    settled, seconds = len(listed) - len(left), time.perf_counter() - started
+    return Outcome(counts.painted, dict(counts.failed), settled, seconds, actors, place, totals)
+
+
+def _opened(spec: Spec, options: BatchOptions) -> Painter:
+    """A painter whose style is open, so that what is wrong with that is told before anything else happens."""
+    painter = Painter(spec)
+    if spec.device != "cuda" or options.address in (HERE, LOCAL):  # else the GPUs may be on other machines only
+        painter.stylizer  # noqa: B018
+    return painter
 
 
 def _settings(spec: Spec, options: BatchOptions) -> dict[str, Any]:
     """What all pictures of a folder have in common, as the command line calls it."""
-    settings: dict[str, Any] = {"--store": options.store, "--mix": spec.mix, "--engine": spec.engine}
-    settings["--style"] = [_fingerprint(style) for style in (*(spec.style or ()), spec.outside) if style is not None]
+    styles = [*(spec.style or ()), *([spec.outside] if spec.outside is not None else [])]
+    settings: dict[str, Any] = {"--style": [_fingerprint(style) for style in styles], "--store": options.store}
+    settings |= {"--mix": spec.mix, "--engine": spec.engine}
     for group in (spec.options, spec.clip, spec.onnx):
         for one in fields(group):
             value = getattr(group, one.name)
             if one.name not in _NO_SETTINGS and value != one.default:
-                known = _fingerprint(str(value)) if isinstance(value, Path) else value
-                settings["--" + one.name.replace("_", "-")] = known
+                name = "--" + one.name.replace("_", "-")
+                settings[name] = _fingerprint(str(value)) if isinstance(value, Path) else value
     return settings
 
 
@@ -122,17 +119,17 @@ def _fingerprint(style: object) -> str:
     return f"{Path(name).name} {hashlib.sha256(read(name)).hexdigest()[:16]}"
 
 
-def _to_paint(journal: Journal, listed: Spool, spec: Spec, is_new: bool) -> Iterator[Item]:
+def _to_paint(journal: Journal, listed: Spool, spec: Spec, *, is_new: bool) -> Iterator[Item]:
     """What no run settled yet; raises for outputs that would be overwritten, or are another input's."""
-    files = spec.store == "files"
-    careful = files and not spec.options.overwrite and (is_new or spec.options.skip_existing)
-    there = _existing(spec.output) if careful else None
+    files, skip = spec.store == "files", spec.options.skip_existing
+    careful = files and not spec.options.overwrite and (is_new or skip)
+    there = _existing(spec.output) if careful else lambda _: False
     if is_new and not files:
         refuse_parts(spec.output)
     for item in journal.pending(listed):
         name = output_name(item, spec.options)
-        if there is not None and item.error is None and there(name):
-            if spec.options.skip_existing:
+        if item.error is None and there(name):
+            if skip:
                 continue
             raise OutputError(
                 f"{printable(join(spec.output, name))} exists already; add --overwrite or --skip-existing, "
@@ -151,14 +148,6 @@ def _existing(output: str) -> Callable[[str], bool]:
     return lambda name: join(output, name) in found
 
 
-def _opened(spec: Spec, options: BatchOptions) -> Painter:
-    """A painter whose style is open, so that what is wrong with that is told before anything else happens."""
-    painter = Painter(spec)
-    if spec.device != "cuda" or options.address in (HERE, LOCAL):  # else the GPUs may be on other machines only
-        painter.stylizer  # noqa: B018
-    return painter
-
-
 @contextmanager
 def _engine(painter: Painter, spec: Spec, options: BatchOptions) -> Iterator[tuple[Engine, int]]:
     """Who paints, and how many they are."""
@@ -171,39 +160,46 @@ def _engine(painter: Painter, spec: Spec, options: BatchOptions) -> Iterator[tup
         yield OnRay(cluster, spec.carried(cluster.cpus, cluster.gpus), secrets.token_hex(8)), cluster.actors
 
 
-def _paint(
-    engine: Engine, listed: Spool, left: Spool, spec: Spec, options: BatchOptions, journal: Journal, hooks: Hooks
-) -> None:
-    size = options.block_size if options.store == "files" else options.part_size
-    twins = Twins()
-    if options.dedup:
-        twins = Twins.find(engine, listed, spec.options, size, hooks.on_read)
-        for row in _earlier(spec.output):
-            twins.note(row)
-    flow = Flow(spec, twins.firsts(left), size, options.split)
+@dataclass
+class _Run:
+    """What is left of a listing, through an engine into a journal."""
 
-    def keep(rows: Sequence[Row]) -> bool:
-        """Whether the run goes on."""
-        journal.add(rows)
+    engine: Engine
+    spec: Spec
+    options: BatchOptions
+    settings: Mapping[str, Any]
+    journal: Journal
+    hooks: Hooks
+
+    def paint(self, listed: Spool, left: Spool) -> None:
+        """Paint it all, or up to the first failure with fail_fast; raises what concerns all of it."""
+        size = self.options.block_size if self.options.store == "files" else self.options.part_size
+        self.twins = self._twins(listed, size) if self.options.dedup else Twins()
+        flow = Flow(self.spec, self.twins.firsts(left), size, self.options.split, json.dumps(self.settings))
+        while wave := flow.wave(self.engine.wave):
+            tasks = {task.number: task for task in wave}
+            for done in self.engine.paint(wave):
+                if not self._keep(flow.done(tasks[done.number], done)):
+                    return
+        if not self._keep(flow.rows):
+            return
+        copies = self.twins.copies(left, size)
+        for done in self.engine.paint([Task(number, work) for number, work in enumerate(copies)]):
+            if done.error is not None:
+                raise done.error
+            self._keep(done.rows)
+
+    def _twins(self, listed: Spool, size: int) -> Twins:
+        twins = Twins.find(self.engine, listed, self.spec.options, size)
+        for place in manifests_in(self.spec.output):
+            for row in read_rows(place):
+                twins.note(row)
+        return twins
+
+    def _keep(self, rows: Sequence[Row]) -> bool:
+        """Put rows into the journal; whether the run goes on."""
+        self.journal.add(rows)
         for row in rows:
-            twins.note(row)
-        hooks.on_rows(rows)
-        return not (spec.options.fail_fast and any(not row.painted for row in rows))
-
-    while wave := flow.wave(engine.wave):
-        tasks = {task.number: task for task in wave}
-        for done in engine.paint(wave):
-            if not keep(flow.done(tasks[done.number], done)):
-                return
-    if not keep(flow.rows):
-        return
-    copies = enumerate(twins.copies(left, size))
-    for done in engine.paint([Task(number, work) for number, work in copies]):
-        if done.error is not None:
-            raise done.error
-        keep(done.rows)
-
-
-def _earlier(output: str) -> Iterator[Row]:
-    for place in manifests_in(output):
-        yield from read_rows(place)
+            self.twins.note(row)
+        self.hooks.on_rows(rows)
+        return not (self.spec.options.fail_fast and any(not row.painted for row in rows))

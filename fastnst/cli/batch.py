@@ -3,7 +3,8 @@
 import json
 import signal
 import sys
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from fastnst.batch.rows import Row
     from fastnst.batch.run import Outcome
     from fastnst.progress import Progress
+
+_RECENT = 200  # blocks, over which the pace is measured
 
 
 @app.command
@@ -83,6 +86,7 @@ class _Shown:
         self.verbosity, self.stack = verbosity, ExitStack()
         self.progress: Progress | None = None
         self.failed = 0
+        self.times: deque[tuple[float, int]] = deque(maxlen=_RECENT)  # when so many were done
 
     def __enter__(self) -> "_Shown":
         return self
@@ -96,6 +100,7 @@ class _Shown:
 
         if settled and not self.verbosity.quiet:
             print(f"fastnst: {settled} of {left + settled} are there already", file=sys.stderr)
+        self.times.append((time.monotonic(), 0))
         if left:
             self.progress = self.stack.enter_context(Progress("painting", left, "picture", quiet=self.verbosity.quiet))
 
@@ -107,7 +112,13 @@ class _Shown:
                 if self.verbosity.verbose:
                     print(f"fastnst: {row.error}", file=sys.stderr)
         if self.progress is not None and rows:
-            self.progress.at(self.progress.done + len(rows), f"{self.failed} failed" if self.failed else "")
+            done = self.progress.done + len(rows)
+            self.times.append((time.monotonic(), done))
+            if len(self.times) == 3 and self.times[0][1] == 0:
+                self.times.popleft()  # the time until all is started says nothing of what is left
+            (start, before), (now, _) = self.times[0], self.times[-1]
+            rate = (done - before) / max(now - start, 1e-3)
+            self.progress.at(done, f"{self.failed} failed" if self.failed else "", rate)
 
 
 def _print_outcome(outcome: "Outcome", verbosity: JsonVerbosity) -> None:

@@ -29,7 +29,7 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
-    "filelock": "train",
+    "filelock": "batch",
     "av": "video",
     "starlette": "serve",
     "uvicorn": "serve",

@@ -20,8 +20,8 @@ class BatchOptions(Checked):
     """How a batch is spread over processes and machines, and kept."""
 
     address: str = LOCAL
-    """who paints: local is a Ray cluster of this machine that ends with the run, auto the cluster that this machine is
-    in, HOST:PORT or ray://HOST:PORT another one; none is this process, without Ray"""
+    """who paints: local is a Ray cluster of this machine that ends with the run, auto the one that this machine is a
+    node of, HOST:PORT the one with that head, if there are several; none is this process, without Ray"""
     actors: Annotated[int | None, Range(1, 100_000)] = None
     """processes that paint [default: as many as the cluster has cores or GPUs for]"""
     cpus_per_actor: Annotated[float, Range(0, 1024, above=True)] = 1.0
@@ -47,6 +47,11 @@ class BatchOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.address.startswith("ray://"):
+            raise UsageError(
+                f"--address is {self.address}, through which Ray Data does not work; run this on a node of the "
+                "cluster, with --address auto, for example by ray job submit"
+            )
         given = {"--actors": self.actors, "--gpus-per-actor": self.gpus_per_actor}
         if self.address == HERE and (useless := [name for name, value in given.items() if value is not None]):
             raise UsageError(f"{useless[0]} is for a cluster but --address is none; leave one of them out")
