@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnst.batch.journal import Totals
-from fastnst.batch.manifest import JOURNAL, best_rows, check_format, read_rows, write_manifest
+from fastnst.batch.manifest import JOURNAL, best_rows, check_format, journal_objects, read_rows, write_manifest
 from fastnst.batch.rows import Row, digest
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.files import check_output, printable
@@ -40,8 +40,11 @@ def merge_manifests(manifests: Sequence[str], output: str, *, overwrite: bool = 
 
 def _places(name: str) -> list[str]:
     """The manifests that a name or a pattern stands for."""
-    if not name.endswith(JOURNAL):
-        check_format(name)
+    if name.endswith(JOURNAL):
+        if not journal_objects(name):
+            raise InputError(f"{printable(name)} is not there; check the name")
+        return [name]
+    check_format(name)
     if exists(name) or not glob.has_magic(name):
         return [name]
     if is_remote(name):

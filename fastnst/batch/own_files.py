@@ -8,6 +8,8 @@ from fastnst.errors import InputError
 from fastnst.storage.addresses import is_remote, local_path
 from fastnst.storage.remote import asked, is_not_there, store_of
 
+SETTINGS = "batch.json"  # what the pictures of a folder were painted with
+
 
 def names_in(folder: str, beginning: str) -> list[str]:
     """Sorted posix names of files right in a local folder that begin so, or anywhere below an address.

@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, ClassVar, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from fastnst.batch.columns import to_text
-from fastnst.batch.own_files import names_in
+from fastnst.batch.own_files import SETTINGS, names_in
 from fastnst.batch.paintings import Painting, sha256_of
 from fastnst.batch.rows import Row
 from fastnst.errors import FastnstError, OutputError, StorageError
 from fastnst.files import make_folder, move, printable, sync
-from fastnst.storage.addresses import is_remote, join, local_path, remove, upload
+from fastnst.storage.addresses import exists, is_remote, join, local_path, remove, upload
 
 _GROUP = 64 << 20  # bytes of paintings that are in memory for Parquet
 _LARGEST = 2_000_000_000  # bytes of one in Parquet, whose offsets have 32 bits
@@ -59,7 +59,8 @@ def remove_orphans(output: str, tag: str, known: Container[str]) -> int:
 
 def refuse_parts(output: str) -> None:
     """OutputError if a folder that has no batch.json has parts: another program's, or what is left of a batch."""
-    if parts := parts_in(output):
+    parts = parts_in(output)
+    if parts and not exists(join(output, SETTINGS)):  # which another shard may have written by now
         raise OutputError(
             f"{printable(output)} has {parts[0]} already, but no batch.json; choose another folder, or add --overwrite"
         )

@@ -10,13 +10,13 @@ from typing import Any
 import fastnst
 from fastnst.batch.journal import only_batch
 from fastnst.batch.manifest import JOURNAL, journal_objects, manifests_in
+from fastnst.batch.own_files import SETTINGS
 from fastnst.batch.parts import parts_in, tag_of
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.files import printable
 from fastnst.interrupt import only_run
 from fastnst.storage.addresses import exists, is_remote, join, local_path, read, remove, write
 
-NAME = "batch.json"
 FORMAT = 1  # of batch.json, manifests and journals; a fastnst leaves folders of higher ones alone
 
 _PATIENCE = 30.0  # seconds for which shards that begin at once wait for each other
@@ -55,11 +55,11 @@ def save(output: str, settings: Mapping[str, Any]) -> None:
 
 def _write(output: str, settings: Mapping[str, Any]) -> None:
     content = {"format": FORMAT, "fastnst": fastnst.__version__, "settings": dict(settings)}
-    write(join(output, NAME), json.dumps(content, indent=2).encode() + b"\n")
+    write(join(output, SETTINGS), json.dumps(content, indent=2).encode() + b"\n")
 
 
 def _read(output: str) -> "dict[str, Any] | None":
-    place = join(output, NAME)
+    place = join(output, SETTINGS)
     if not exists(place):
         return None
     try:
@@ -115,7 +115,7 @@ def _alone(output: str) -> Iterator[None]:
     with ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(only_run(Path(local_path(output), f".{NAME}.lock"), printable(output)))
+                stack.enter_context(only_run(Path(local_path(output), f".{SETTINGS}.lock"), printable(output)))
                 break
             except OutputError as error:
                 if "another run" not in str(error) or time.monotonic() > end:

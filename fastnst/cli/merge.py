@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fastnst.cli.app import JsonVerbosity, app
-from fastnst.config.shared import OverwriteOption
+from fastnst.config.merge import MergeOptions
 from fastnst.files import printable
 
 
@@ -15,8 +15,7 @@ def merge(
     manifests: Annotated[list[str], Parameter(name="MANIFEST", consume_multiple=True)],
     /,
     *,
-    output: Annotated[str, Parameter(alias="-o")],
-    overwriting: OverwriteOption = OverwriteOption(),
+    options: MergeOptions,
     verbosity: JsonVerbosity = JsonVerbosity(),
 ) -> int:
     """Make one manifest of those that the shards of a batch wrote.
@@ -25,18 +24,15 @@ def merge(
     ----------
     manifests:
         .jsonl or .parquet files, local or remote, or patterns of them
-    output:
-        the .jsonl or .parquet file
     """
     verbosity.start()
     from fastnst.batch.merge import merge_manifests
 
-    totals = merge_manifests(manifests, output, overwrite=overwriting.overwrite)
+    totals = merge_manifests(manifests, options.output, overwrite=options.overwrite)
+    name = printable(options.output)
     if verbosity.as_json:
-        print(json.dumps({"manifest": printable(output), **totals.to_json()}))
+        print(json.dumps({"manifest": name, **totals.to_json()}))
         return 0
     codes = ", ".join(f"{count} {code}" for code, count in sorted(totals.failed.items()))
-    print(
-        f"{printable(output)}: {totals.painted} painted, {totals.failed.total()} failed{f' ({codes})' if codes else ''}"
-    )
+    print(f"{name}: {totals.painted} painted, {totals.failed.total()} failed{f' ({codes})' if codes else ''}")
     return 0
