@@ -4,7 +4,7 @@ Decoding, painting, encoding and storing of photographs are timed one by one, an
 does a folder, taking turns, on one core. Times are the processor's: waiting for a disk or a network costs no core, and
 others on the machine change little. The rest is arithmetic, which docs/scale.md spells out.
 
-Usage: .venv/bin/python scripts/scale_numbers.py --rounds 7 --core-hour 0.04 --page docs/scale.md
+Usage: .venv/bin/python scripts/scale_numbers.py --rounds 7 --page docs/scale.md
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from fastnst.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "paint", "encode", "store")
-COUNTS = (10**6, 10**7, 10**8, 10**9)
+COUNTS = (10**7, 10**8, 10**9)
 
 Times = Mapping[str, Sequence[float]]  # processor seconds a picture in each round, by stage and for all at once
 
@@ -67,10 +67,24 @@ class Options(Checked):
         3000,
     )
     """pictures a second that a GPU paints, as `fastnst benchmark stylize --device cuda` says: a line for each"""
+    gpu_cores: Annotated[int, Range(1)] = 8
+    """cores beside a GPU"""
     node_cores: Annotated[int, Range(1)] = 64
-    """cores of a node"""
+    """cores of a node without one"""
+    network: Annotated[float, Range(0, above=True)] = 10
+    """what the network of a node carries, gigabits a second"""
+    put: Annotated[float, Range(0)] = 5.0
+    """price of a million requests that write to the object store, dollars"""
+    get: Annotated[float, Range(0)] = 0.4
+    """price of a million requests that read from it, dollars"""
+    month: Annotated[float, Range(0)] = 23.0
+    """price of a terabyte that lies there for a month, dollars"""
+    part_size: Annotated[int, Range(1)] = 1000
+    """pictures in a tar or a Parquet file"""
     hours: Annotated[float, Range(0, above=True)] = 24
     """how long a run may take"""
+    measured: Path | None = None
+    """take what --json printed before, and measure nothing"""
     page: Path | None = None
     """a page whose tables are replaced, between <!-- NAME --> and <!-- end -->"""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -125,8 +139,11 @@ class Cost:
 
 def main(options: Options = Options()) -> None:
     """Time what a picture costs on one core, and print what millions of them come to."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and ONNX Runtime takes one thread
-    costs = measure(options)
+    if options.measured is not None:
+        costs = [Cost(**one) for one in json.loads(options.measured.read_text())]
+    else:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and ONNX Runtime takes one thread
+        costs = measure(options)
     if options.as_json:
         print(json.dumps([asdict(cost) for cost in costs]))
         return
@@ -141,7 +158,9 @@ def measure(options: Options) -> list[Cost]:
     """Everything timed in turns: the medians over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         works = {
-            (style, size): Work(style, photographs(options.content, options.photos, size), Path(folder, style, f"{size}"))
+            (style, size): Work(
+                style, photographs(options.content, options.photos, size), Path(folder, style, f"{size}")
+            )
             for style in options.style
             for size in options.size
         }
@@ -224,6 +243,7 @@ def tables_of(costs: Sequence[Cost], options: Options) -> dict[str, str]:
         "fleet": fleet_table(costs, options),
         "node": node_table(costs, options),
         "gpu": gpu_table(costs, options),
+        "bill": bill_table(costs, options),
     }
 
 
@@ -239,24 +259,15 @@ def picture_table(costs: Sequence[Cost], options: Options) -> str:
 
 
 def fleet_table(costs: Sequence[Cost], options: Options) -> str:
-    """Many pictures: core-hours, cores for a run of some hours, dollars, bytes."""
-    heads = ["pictures", "style", "size", "core-hours", f"cores for {options.hours:g} h", "dollars", "TB in", "TB out"]
+    """Many pictures: core-hours, cores for a run of some hours, bytes."""
+    counts = {f"10^{len(str(count)) - 1}": count for count in COUNTS}
+    cores = [f"cores for {name} in {options.hours:g} h" for name in counts]
+    heads = ["style", "size", "core-hours a million", *cores, "TB in, 10^9", "TB out, 10^9"]
     rows = []
-    for count in COUNTS:
-        for cost in costs:
-            hours = cost.core_hours(count)
-            rows.append(
-                [
-                    f"10^{len(str(count)) - 1}",
-                    f"`{cost.style}`",
-                    f"{cost.size}x{cost.size}",
-                    rounded(hours),
-                    rounded(hours / options.hours),
-                    rounded(hours * options.core_hour),
-                    rounded(count * cost.read / 1e12),
-                    rounded(count * cost.written / 1e12),
-                ]
-            )
+    for cost in costs:
+        needed = [rounded(cost.core_hours(count) / options.hours) for count in counts.values()]
+        stored = [rounded(1e9 * size / 1e12) for size in (cost.read, cost.written)]
+        rows.append([f"`{cost.style}`", f"{cost.size}x{cost.size}", rounded(cost.core_hours(1e6)), *needed, *stored])
     return table(heads, rows)
 
 
@@ -268,29 +279,49 @@ def node_table(costs: Sequence[Cost], options: Options) -> str:
         rate = options.node_cores * cost.rate
         share = getattr(cost, cost.widest) / cost.total
         numbers = [f"{rate:.3g}", rounded(cost.megabits(rate)), rounded(2 * rate)]
-        rows.append([f"`{cost.style}`", f"{cost.size}x{cost.size}", *numbers, cost.widest, f"{share:.0%}".replace("%", " %")])
+        rows.append(
+            [f"`{cost.style}`", f"{cost.size}x{cost.size}", *numbers, cost.widest, f"{share:.0%}".replace("%", " %")]
+        )
     return table(heads, rows)
 
 
 def gpu_table(costs: Sequence[Cost], options: Options) -> str:
-    """A GPU that paints at a rate: the cores that feed it, its network, and the price."""
-    heads = ["size", "a GPU paints, pictures/s", "cores that feed it", "Mbit/s", "GPU-hours for 10^7", "cents a million"]
+    """A GPU that paints at a rate: the cores that feed it, and what is the bottleneck with those that it has."""
+    beside = f"with {options.gpu_cores} cores and {options.network:g} Gbit/s"
+    heads = ["size", "a GPU paints, pictures/s", "cores that feed it", "Mbit/s", f"{beside}, pictures/s", "bottleneck"]
     rows = []
     for size in dict.fromkeys(cost.size for cost in costs):
         cost = next(cost for cost in costs if cost.size == size)
         for rate in options.gpu_rate:
-            hours = 1 / rate / 3600
-            rows.append(
-                [
-                    f"{size}x{size}",
-                    f"{rate:g}",
-                    f"{rate * cost.beside:.1f}",
-                    rounded(cost.megabits(rate)),
-                    rounded(1e7 * hours),
-                    f"{1e6 * hours * options.gpu_hour * 100:,.0f}",
-                ]
-            )
-    return table(heads, rows)
+            limits = {
+                "paint": rate,
+                "decode and encode": options.gpu_cores / cost.beside,
+                "network": options.network * 1000 / cost.megabits(1),
+            }
+            narrowest = min(limits, key=lambda name: limits[name])
+            reached = limits[narrowest]
+            price = 1e6 / reached / 3600 * options.gpu_hour * 100
+            numbers = [f"{rate:g}", f"{rate * cost.beside:.1f}", rounded(cost.megabits(rate)), rounded(reached)]
+            rows.append([f"{size}x{size}", *numbers, narrowest, f"{price:,.0f}"])
+    return table([*heads, "cents a million"], rows)
+
+
+def bill_table(costs: Sequence[Cost], options: Options) -> str:
+    """What 10^9 pictures cost, in dollars: cores, requests, and a month in the object store."""
+    heads = ["style", "size", "cores", "reads", "writes as files", f"writes as tars of {options.part_size}"]
+    rows = []
+    for cost in costs:
+        millions = 1000
+        stored = millions * 1e6 * (cost.read + cost.written) / 1e12
+        dollars = [
+            cost.core_hours(millions * 1e6) * options.core_hour,
+            millions * options.get,
+            millions * options.put,
+            millions * options.put / options.part_size,
+            stored * options.month,
+        ]
+        rows.append([f"`{cost.style}`", f"{cost.size}x{cost.size}", *map(rounded, dollars)])
+    return table([*heads, "a month there"], rows)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,30 +1,41 @@
-"""What a fleet makes of millions of pictures: a thousand actors on Ray's own fake cluster, and as a simulation of events.
+"""What a fleet makes of millions of pictures: on Ray's own fake cluster, and a thousand actors simulated by events.
 
-`ray` runs Ray Data as `fastnst batch` does, on a cluster of nodes that are processes of this machine, with tasks that
-sleep for the time that a block of pictures takes: what the driver does for each block, what an actor takes of memory,
-and that nothing is lost when nodes die. Each actor is a process of about 90 MB, so a thousand do not fit on a small
-machine: `--threads` lets each stand for several.
+`ray` is what `fastnst batch` does on a cluster, whose nodes are processes of this machine, with actors that sleep for
+the time that a block of pictures takes: what the driver does for each block, what an actor takes of memory, and that
+nothing is lost when nodes die. Each actor is a process of about 90 MB of its own, so a thousand do not fit on a small
+machine; but to the driver fewer actors with shorter blocks are the same number of blocks a second.
 
 `fleet` takes what was measured there and by scale_numbers.py, and goes through a run of any size block by block: actors
 that paint, a driver that serves one block after the other, an object store that takes so many requests a second, nodes
 that die and come back.
 
-Usage: .venv/bin/python scripts/simulate_fleet.py ray --nodes 8 --actors 8 --blocks 4000
+Usage: .venv/bin/python scripts/simulate_fleet.py ray --nodes 4 --actors 8 --blocks 4000
        .venv/bin/python scripts/simulate_fleet.py fleet --actors 1000 --pictures 1e7 --picture-ms 90 --block-size 64
 """
 
 import heapq
 import json
+import logging
 import os
 import random
+import re
+import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from fastnst.batch.items import Item
+from fastnst.batch.journal import Journal
+from fastnst.batch.rows import Row
+from fastnst.batch.tasks import Done, Pictures, Task, blocks, items_of_work
+from fastnst.config import StylizeOptions
 from fastnst.config.ranges import Checked, Range
 
 app = App(name="simulate_fleet.py", version_flags=[], help_format="plaintext")
@@ -42,9 +53,7 @@ class RayOptions(Checked):
     """nodes of the cluster, each some processes here"""
     actors: Annotated[int, Range(1)] = 4
     """actors on each node, each a process here"""
-    threads: Annotated[int, Range(1)] = 1
-    """actors that each of these stands for"""
-    blocks: Annotated[int, Range(1)] = 2000
+    blocks: Annotated[int, Range(8)] = 2000
     """tasks"""
     block_size: Annotated[int, Range(1)] = 16
     """pictures in a task"""
@@ -91,7 +100,7 @@ class FleetOptions(Checked):
 class Measured:
     """What a run on the fake cluster was."""
 
-    rows: int
+    pictures: int  # that are in the manifest
     actors: int
     seconds: float
     blocks_per_second: float  # in the middle half of the run
@@ -117,17 +126,22 @@ class Run:
 
 @app.command(name="ray")
 def on_ray(options: RayOptions = RayOptions()) -> Measured:
-    """Run tasks that sleep by Ray Data on a fake cluster."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported: nothing is sent anywhere
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    """Run blocks that are slept over on a fake cluster."""
+    # Read when ray is imported: nothing is sent anywhere, and its own progress is not shown.
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DATA_DISABLE_PROGRESS_BARS="1", RAY_BACKEND_LOG_LEVEL="fatal")
     import ray
+    import ray.data
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
-    nodes = [cluster.add_node(num_cpus=options.actors, **SMALL) for _ in range(options.nodes)]
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    small = {"object_store_memory": 100 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    nodes = [cluster.add_node(num_cpus=options.actors, **small) for _ in range(options.nodes)]
     try:
-        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
-        measured = _run(options, lambda: cluster.remove_node(nodes.pop()))
+        ray.init(address=cluster.address, logging_level="CRITICAL", log_to_driver=False)
+        with tempfile.TemporaryDirectory() as folder:
+            measured = _measured(options, folder, lambda: cluster.remove_node(nodes.pop()))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -135,71 +149,70 @@ def on_ray(options: RayOptions = RayOptions()) -> Measured:
     return measured
 
 
-SMALL: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
-
-
-def _run(options: RayOptions, remove_node: Any) -> Measured:
-    """The rows as they come; `kill` nodes are removed, one after each share of them."""
-    import psutil
-
-    me, seen, stamps = psutil.Process(), set[str](), list[float]()
-    busy, started = sum(me.cpu_times()[:2]), time.perf_counter()
-    megabytes, deaths = 0.0, 0
-    for batch in _pipeline(options).iter_batches(batch_size=None, batch_format="pyarrow"):
-        seen.update(batch["key"].to_pylist())
-        stamps.append(time.perf_counter() - started)
-        if len(stamps) == options.blocks // 2:
-            megabytes = _actor_megabytes()
-        if deaths < options.kill and len(stamps) >= (deaths + 1) * options.blocks // (options.kill + 1):
-            deaths += 1
-            remove_node()
-    busy = sum(me.cpu_times()[:2]) - busy
-    quarter = max(1, len(stamps) // 4)
-    middle = stamps[-quarter - 1] - stamps[quarter - 1]
+def _measured(options: RayOptions, folder: str, remove_node: Callable[[], object]) -> Measured:
+    """Rows go into a journal as they come; nodes are removed after equal shares of the blocks."""
+    stamps, megabytes, removed = list[tuple[float, float]](), 0.0, 0  # seconds, and those of the driver's processor
+    tasks, started = list(_tasks(options)), time.perf_counter()
+    with Journal(folder, f"{folder}/manifest.jsonl") as journal, closing(_slept_over(tasks, options)) as results:
+        for done in results:
+            journal.add(done.rows)
+            stamps.append((time.perf_counter() - started, time.process_time()))
+            if len(stamps) == options.blocks // 2:
+                megabytes = _actor_megabytes()
+            if removed < options.kill and len(stamps) >= (removed + 1) * options.blocks // (options.kill + 1):
+                removed += 1
+                remove_node()
+        totals = journal.finish()
+    quarter = options.blocks // 4  # the first and the last are those in which actors start and end
+    count, (begun, cpu), (ended, cpu_then) = options.blocks - 2 * quarter, stamps[quarter - 1], stamps[-quarter - 1]
     return Measured(
-        rows=len(seen),
-        actors=options.nodes * options.actors * options.threads,
-        seconds=stamps[-1],
-        blocks_per_second=(len(stamps) - 2 * quarter) / middle if middle > 0 else 0,
-        driver_ms=1000 * busy / options.blocks,
+        pictures=totals.painted,
+        actors=options.nodes * options.actors,
+        seconds=stamps[-1][0],
+        blocks_per_second=count / (ended - begun),
+        driver_ms=1000 * (cpu_then - cpu) / count,
         actor_megabytes=megabytes,
     )
 
 
-def _pipeline(options: RayOptions) -> Any:
-    """A dataset whose blocks are slept over, in actors, as those of `fastnst batch` are painted."""
-    import pyarrow as pa
-    import ray.data
+def _tasks(options: RayOptions) -> Iterator[Task]:
+    names = (f"folder-{number // 1000:06d}/{number:09d}.jpg" for number in range(options.blocks * options.block_size))
+    items = (Item(f"s3://pictures/photos/{name}", f"s3://pictures/photos/{name}", name) for name in names)
+    return (Task(number, Pictures(block)) for number, block in enumerate(blocks(items, options.block_size)))
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = -1
 
-    class Sleeper:
-        def __call__(self, block: "pa.Table") -> dict[str, Any]:
-            time.sleep(options.seconds)
-            return {"key": block["key"], "seconds": [options.seconds] * len(block)}
+def _slept_over(tasks: Sequence[Task], options: RayOptions) -> Generator[Done]:
+    """What became of each block, on all actors of the cluster."""
+    from fastnst.batch import on_ray
+    from fastnst.batch.cluster import Cluster
+    from fastnst.batch.spec import Spec
 
-    names = (f"s3://bucket/photos/{number:012d}.jpg" for number in range(options.blocks * options.block_size))
-    blocks = [pa.table({"key": [next(names) for _ in range(options.block_size)]}) for _ in range(options.blocks)]
-    pool = ray.data.ActorPoolStrategy(
-        size=options.nodes * options.actors, max_tasks_in_flight_per_actor=IN_FLIGHT * options.threads
-    )
-    several = {} if options.threads == 1 else {"max_concurrency": options.threads}
-    return ray.data.from_arrow(blocks).map_batches(
-        Sleeper, batch_size=None, batch_format="pyarrow", compute=pool, num_cpus=1, **several
-    )
+    seconds = options.seconds
+
+    class Painter:
+        def do(self, task: Task, _: object = None) -> Done:
+            time.sleep(seconds)
+            items = items_of_work(task.work)
+            return Done(task.number, tuple(Row(item.key, item.kept, "painted", sha256="0" * 64) for item in items))
+
+    class Worker(on_ray.Worker):  # defined here, so that it travels to actors, who do not have this script
+        def __init__(self, _: Spec, run: str) -> None:
+            self.painter, self.run = Painter(), run
+
+    on_ray.Worker = Worker
+    cluster = Cluster(options.nodes * options.actors, 1.0, 0.0)
+    yield from on_ray.OnRay(cluster, Spec("", StylizeOptions()), "simulated").paint(tasks)
 
 
 def _actor_megabytes() -> float:
     """Memory of its own that a process of an actor takes: the mean."""
-    import psutil
-
     sizes = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(word.startswith("ray::") and "Sleeper" in word for word in process.info["cmdline"] or []):
-            sizes.append(process.memory_full_info().uss / 1e6)
-    return sum(sizes) / len(sizes) if sizes else 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended
+            if (process / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
+                rows = re.findall(r"Private_\w+: +(\d+) kB", (process / "smaps_rollup").read_text())
+                sizes.append(sum(map(int, rows)) / 1000)
+    return mean(sizes) if sizes else 0.0
 
 
 @app.command(name="fleet")
