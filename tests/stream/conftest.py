@@ -1,0 +1,3 @@
+from helpers.stores import memory
+
+__all__ = ["memory"]
