@@ -98,7 +98,9 @@ class Workers:
         except Crashed as error:
             raise FastnstError(f"the encoder of {format} failed on a picture of {picture.size}") from error
         except Hanging as error:
-            raise DeadlineError(f"it took more than {self.patience:g} seconds to encode the painting; try again") from error
+            raise DeadlineError(
+                f"the painting took more than {self.patience:g} seconds to encode; try again"
+            ) from error
 
     async def _run(self, job: Callable[[Connection], T]) -> T:
         """Do a job in an idle process. Whoever is canceled meanwhile leaves none behind that is still at it."""
