@@ -85,7 +85,7 @@ def _opened(scheme: str, address: str) -> Any:
             f"{printable(address)} begins with {scheme}://, which fsspec does not know; "
             "give a local path, or an address such as s3://bucket/name"
         ) from error
-    options: dict[str, Any] = {"use_listings_cache": False}
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme in ("s3", "s3a"):
         # Tried again here, not there, so that a store that does not answer is given up in time.
         timeouts = {"connect_timeout": _ANSWER // 2, "read_timeout": _ANSWER, "retries": {"max_attempts": 0}}

@@ -1,12 +1,13 @@
 """Painted frames of a part of a clip, as its encoder will take them, kept without any loss by FFV1.
 
-After a mark, a file has blocks: a kind and a length, then as many bytes. The first is a header in JSON, then each frame
+After a mark, a file has blocks: a kind, a length and a checksum, then as many bytes. The first is a header in JSON, then each frame
 has one, begin and length in ticks before its FFV1 data, and the last says in JSON how the part went: a file without it
 is not whole.
 """
 
 import json
 import struct
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +19,8 @@ from fastnst.video.frames import Frame
 from fastnst.video.movie import Encodable, encodable
 
 _MARK = b"fastnst part 1\n"
-_BLOCK, _TIMES = struct.Struct(">cI"), struct.Struct(">qq")
+_BLOCK, _TIMES = struct.Struct(">cII"), struct.Struct(">qq")
 _HEADER, _FRAME, _END = b"h", b"f", b"e"
-_FFV1 = {"level": "3", "slicecrc": "1"}
 
 
 class LosslessWriter:
@@ -30,7 +30,6 @@ class LosslessWriter:
         self.file, self.suffix, self.unit = file, suffix, unit
         self.context: Any = None
         self.frames = 0
-        self.problem: str | None = None  # of the input, to be set before the end
         self.file.write(_MARK)
 
     def write(self, frame: Frame) -> None:
@@ -56,7 +55,7 @@ class LosslessWriter:
         context: Any = av.CodecContext.create("ffv1", "w")
         context.width, context.height = first.pixels.width, first.pixels.height
         context.pix_fmt, context.time_base = first.pixels.format.name, Fraction(1, 25)
-        context.options = _FFV1
+        context.options = {"level": "3"}
         context.open()
         self.context = context
         header = {
@@ -69,7 +68,7 @@ class LosslessWriter:
         self._block(_HEADER, json.dumps(header).encode())
 
     def _block(self, kind: bytes, body: bytes) -> None:
-        self.file.write(_BLOCK.pack(kind, len(body)) + body)
+        self.file.write(_BLOCK.pack(kind, len(body), zlib.crc32(body)) + body)
 
 
 class LosslessReader:
@@ -98,9 +97,9 @@ class LosslessReader:
             raise self._damaged()
         context, aspect, count = None, Fraction(1), 0
         while True:
-            kind, length = _BLOCK.unpack(file.read(_BLOCK.size))
+            kind, length, checksum = _BLOCK.unpack(file.read(_BLOCK.size))
             body = file.read(length)
-            if len(body) < length:
+            if len(body) < length or zlib.crc32(body) != checksum:
                 raise self._damaged()
             if kind == _FRAME:
                 start, lasts = _TIMES.unpack_from(body)
@@ -119,7 +118,7 @@ class LosslessReader:
         import av
 
         frames = [] if context is None else context.decode(av.Packet(data))
-        if len(frames) != 1 or frames[0].is_corrupt:
+        if len(frames) != 1:
             raise self._damaged()
         return frames[0]
 

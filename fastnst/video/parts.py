@@ -31,7 +31,7 @@ from fastnst.video.read import Source, Stretch, VideoReader, open_clip
 from fastnst.video.stylize import OnFrame, Pipeline, StylizedClip
 from fastnst.video.times import Splices, packets_of
 
-_FORGOTTEN = 0.01  # share of a frame in smoothed statistics that does not show
+_FORGOTTEN = 0.03  # share of a frame in smoothed statistics that does not show
 _USUAL = 16  # frames after which a detector of cuts knows what is usual
 _INSTANT = Fraction(1, 10**9)  # seconds
 _IN_HAND = 4  # frames
@@ -61,11 +61,11 @@ def plan_parts(source: Path | Source, seconds: float, clip: ClipOptions) -> list
     Raises InputError for what cannot be opened.
     """
     with open_clip(source, clip.start or 0, clip.end) as reader:
-        if not isinstance(reader, VideoReader) or (reader.length is not None and reader.length <= seconds):
+        if not isinstance(reader, VideoReader) or (reader.said is not None and reader.said <= seconds):
             return []
         start, end = reader.start, reader.end
         times = _frame_times(reader)
-    cuts = _cuts(times, Fraction(seconds), start, end)
+    cuts = _cuts(times, Fraction(seconds).limit_denominator(10**6), start, end)
     if not cuts:
         return []
     starts = [time for time, _ in times]
