@@ -6,8 +6,11 @@ import pytest
 import torch
 from helpers.material import SMALL_RUN, small_material
 from helpers.runs import STEPS, Configure
+from helpers.stores import bucket, s3
 
 from fastnst.train.loop import TrainConfig, train
+
+__all__ = ["bucket", "s3"]  # fixtures
 
 
 @pytest.fixture(scope="module")
