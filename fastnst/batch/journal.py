@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from fastnst.batch.lines import LocalLines, RemoteLines
 from fastnst.batch.manifest import (
     JOURNAL,
-    best_rows,
     check_format,
     manifests_in,
     read_journal,
@@ -21,6 +20,7 @@ from fastnst.batch.manifest import (
 )
 from fastnst.batch.rows import Row, to_journal_line
 from fastnst.batch.settled import Settled
+from fastnst.batch.sorting import Record, best_rows
 from fastnst.errors import UsageError
 from fastnst.files import printable
 from fastnst.interrupt import only_run
@@ -40,11 +40,21 @@ class Totals:
     failed: "Counter[str]" = field(default_factory=Counter)
 
     def add(self, row: Row) -> Row:
-        if row.painted:
+        self.count(None if row.painted else row.code or "internal")
+        return row
+
+    def count(self, code: str | None) -> None:
+        """One more failed for this reason, or was painted."""
+        if code is None:
             self.painted += 1
         else:
-            self.failed[row.code or "internal"] += 1
-        return row
+            self.failed[code] += 1
+
+    def lines(self, records: "Iterable[Record]") -> Iterator[bytes]:
+        """The lines of sorted rows, which are counted."""
+        for _, code, _, line in records:
+            self.count(code)
+            yield line
 
     def to_json(self) -> "dict[str, Any]":
         return {"painted": self.painted, "failed": self.failed.total(), "codes": dict(sorted(self.failed.items()))}
@@ -162,8 +172,8 @@ class Journal(AbstractContextManager["Journal"]):
         if not self._is_new:
             return self._found
         totals = Totals()
-        with best_rows(self._rows(self._others() if self._whole else []), self.place) as rows:
-            write_manifest(self.place, map(totals.add, rows))
+        with best_rows(self._rows(self._others() if self._whole else []), self.place) as records:
+            write_manifest(self.place, totals.lines(records))
         self._lines.remove()
         return totals
 

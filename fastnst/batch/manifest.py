@@ -1,28 +1,22 @@
 """Manifests, and the journals that become them: read, sorted in little memory, written whole or not at all."""
 
-import heapq
-import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import reduce
-from itertools import groupby
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from fastnst.batch.own_files import names_in
-from fastnst.batch.rows import Row, better, from_line, to_line
-from fastnst.errors import InputError, OutputError, UsageError
-from fastnst.files import atomic_write, make_folder, printable
+from fastnst.batch.rows import Row, from_line
+from fastnst.errors import InputError, UsageError
+from fastnst.files import atomic_write, printable
 from fastnst.storage.addresses import exists, is_remote, join, local_path, open_input, upload
 
 FORMATS = (".jsonl", ".parquet")
 JOURNAL = ".journal"  # after the name of a manifest: its rows so far, a file, or at an address a folder of objects
 
 _NAME = re.compile(r"manifest(-\d+-of-\d+)?\.(jsonl|parquet)(\.journal)?")
-_CHUNK = 50_000  # rows that are sorted in memory: about 50 MB
-_WIDTH = 32  # sorted files that are open at once, and merged into one
 
 
 def check_format(place: str) -> str:
@@ -90,96 +84,19 @@ def _rows_of_lines(place: str, torn: bool = False) -> Iterator[Row]:
             yield from rows
 
 
-@contextmanager
-def best_rows(rows: Iterable[Row], beside: str) -> Iterator[Iterator[Row]]:
-    """One row an input, sorted by input, of rows in the order they were written: painted before failed, then the last.
+def write_manifest(place: str, lines: Iterable[bytes]) -> None:
+    """Write lines of rows as a manifest, JSON Lines or Parquet by its suffix; OutputError if that fails: then nothing.
 
-    What does not fit into memory is sorted in nameless files beside the path `beside`, or where the system has its
-    temporary files if that is an address.
+    Other errors, also of what gives the lines, leave nothing, too.
     """
-    folder = None if is_remote(beside) else os.path.dirname(os.path.abspath(local_path(beside)))  # noqa: PTH100, PTH120
-    if folder is not None:
-        make_folder(Path(folder))
-    with ExitStack() as stack:
-        yield _sorted(_chunks(rows), folder, stack)
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in chunks, each sorted and with one row an input."""
-    chunk: dict[str, Row] = {}
-    for row in rows:
-        chunk[row.input] = better(chunk[row.input], row) if row.input in chunk else row
-        if len(chunk) == _CHUNK:
-            yield _ordered(chunk)
-            chunk = {}
-    yield _ordered(chunk)
-
-
-def _ordered(chunk: dict[str, Row]) -> list[Row]:
-    return [chunk[key] for key in sorted(chunk)]
-
-
-def _sorted(chunks: Iterator[list[Row]], folder: str | None, stack: ExitStack) -> Iterator[Row]:
-    """All rows of sorted chunks; all but the last lie in files, of which _WIDTH become one, and so on."""
-    levels: list[list[BinaryIO]] = []
-    last: list[Row] = []
-    for number, chunk in enumerate(chunks):
-        if number:
-            _add_file(levels, 0, _spilled(last, folder, stack), folder, stack)
-        last = chunk
-    # Older files lie higher, and of equal keys merging gives those of the first one first.
-    files = [_rows_in(file) for level in reversed(levels) for file in level]
-    yield from _merged([*files, iter(last)])
-
-
-def _add_file(levels: list[list[BinaryIO]], at: int, file: BinaryIO, folder: str | None, stack: ExitStack) -> None:
-    if at == len(levels):
-        levels.append([])
-    levels[at].append(file)
-    if len(levels[at]) == _WIDTH:
-        merged = _spilled(_merged([_rows_in(file) for file in levels[at]]), folder, stack)
-        for file in levels[at]:
-            file.close()
-        levels[at] = []
-        _add_file(levels, at + 1, merged, folder, stack)
-
-
-def _merged(sources: Sequence[Iterator[Row]]) -> Iterator[Row]:
-    rows = heapq.merge(*sources, key=lambda row: row.input)
-    for _, same in groupby(rows, key=lambda row: row.input):
-        yield reduce(better, same)
-
-
-def _spilled(rows: Iterable[Row], folder: str | None, stack: ExitStack) -> BinaryIO:
-    """A file without a name that has these rows."""
-    try:
-        file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
-        for row in rows:
-            file.write(to_line(row))
-        file.flush()
-    except OSError as error:
-        where = printable(folder or tempfile.gettempdir())
-        raise OutputError(f"cannot sort a manifest in {where}: {error.strerror or error}; make room there") from error
-    return file
-
-
-def _rows_in(file: BinaryIO) -> Iterator[Row]:
-    file.seek(0)
-    for line in file:
-        yield from from_line(line)
-
-
-def write_manifest(place: str, rows: Iterable[Row]) -> None:
-    """Write rows as a manifest, JSON Lines or Parquet by its suffix; OutputError if that fails, and then nothing."""
     suffix = check_format(place)
     with _written(place) as file:
         if suffix == ".parquet":
             from fastnst.batch.columns import write_parquet
 
-            write_parquet(file, rows)
+            write_parquet(file, (row for line in lines for row in from_line(line)))
         else:
-            for row in rows:
-                file.write(to_line(row))
+            file.writelines(lines)
 
 
 @contextmanager

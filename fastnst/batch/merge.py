@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fastnst.batch.journal import Totals
-from fastnst.batch.manifest import JOURNAL, best_rows, check_format, journal_objects, read_rows, write_manifest
+from fastnst.batch.manifest import JOURNAL, check_format, journal_objects, read_rows, write_manifest
 from fastnst.batch.rows import Row, digest
+from fastnst.batch.sorting import Record, best_rows
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.files import check_output, printable
 from fastnst.storage.addresses import exists, is_remote, list_files, local_path
@@ -32,9 +33,9 @@ def merge_manifests(manifests: Sequence[str], output: str, *, overwrite: bool = 
     else:
         check_output(Path(local_path(output)), overwrite=overwrite)
     totals, outputs = Totals(), _Outputs()
-    with best_rows(chain.from_iterable(map(read_rows, places)), output) as rows:
+    with best_rows(chain.from_iterable(map(read_rows, places)), output) as records:
         # What is written is thrown away if two inputs turn out to be one output.
-        write_manifest(output, outputs.checked(map(totals.add, rows), places))
+        write_manifest(output, totals.lines(outputs.checked(records, places)))
     return totals
 
 
@@ -62,12 +63,12 @@ class _Outputs:
     def __init__(self) -> None:
         self._digests = bytearray()
 
-    def checked(self, rows: Iterable[Row], places: Sequence[str]) -> Iterator[Row]:
+    def checked(self, records: "Iterable[Record]", places: Sequence[str]) -> "Iterator[Record]":
         """The rows themselves; after the last one, UsageError if there are such inputs."""
-        for row in rows:
-            if _is_painting(row):
-                self._digests += digest(row.output or "")
-            yield row
+        for record in records:
+            if record[2] is not None:
+                self._digests += digest(record[2])
+            yield record
         digests = np.sort(np.frombuffer(self._digests, "S16"))
         twice = digests[1:][digests[1:] == digests[:-1]]
         if len(twice):

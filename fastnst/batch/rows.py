@@ -63,8 +63,11 @@ def failed(key: str, error: BaseException | str, code: str, seconds: float = 0.0
 
 def to_json(row: Row) -> "dict[str, Any]":
     """The values of a line of a manifest: those that most rows do not have are left out where they are None."""
-    values = asdict(row)
-    return {name: values[name] for name in (*REQUIRED, *OPTIONAL) if name in REQUIRED or values[name] is not None}
+    values = {name: getattr(row, name) for name in REQUIRED}
+    for name in OPTIONAL:
+        if (value := getattr(row, name)) is not None:
+            values[name] = value
+    return values
 
 
 def to_line(row: Row) -> bytes:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fastnst.batch import manifest
+from fastnst.batch import sorting
 from fastnst.batch.journal import Journal, Totals, manifest_name, only_batch
 from fastnst.batch.lines import RemoteLines
-from fastnst.batch.manifest import best_rows, manifests_in, read_rows, write_manifest
+from fastnst.batch.manifest import manifests_in, read_rows, write_manifest
 from fastnst.batch.rows import Row, better, failed, to_line
 from fastnst.batch.settings import begin, save
 from fastnst.batch.settled import Settled
+from fastnst.batch.sorting import best_rows
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.storage.addresses import write
 
@@ -43,7 +44,7 @@ ROWS = [
 def test_a_manifest_read_back_has_the_same_rows(suffix, tmp_path):
     place = str(tmp_path / f"manifest.{suffix}")
 
-    write_manifest(place, ROWS)
+    write_manifest(place, map(to_line, ROWS))
 
     assert list(read_rows(place)) == ROWS
 
@@ -59,7 +60,7 @@ def test_a_line_has_the_values_that_every_row_has_and_only_those_others_that_it_
 def test_a_parquet_manifest_is_a_table_for_others(tmp_path):
     import pyarrow.parquet as pq
 
-    write_manifest(str(tmp_path / "m.parquet"), ROWS)
+    write_manifest(str(tmp_path / "m.parquet"), map(to_line, ROWS))
 
     table = pq.read_table(tmp_path / "m.parquet")
     assert table["status"].to_pylist().count("failed") == 1
@@ -143,18 +144,19 @@ def many(count, seed=0):
 
 def test_sorting_in_files_gives_what_sorting_in_memory_does(tmp_path, monkeypatch):
     rows, beside = many(2000), str(tmp_path / "m.jsonl")
-    with best_rows(rows, beside) as sorted_rows:
-        wanted = list(sorted_rows)
+    with best_rows(rows, beside) as records:
+        wanted = list(records)
     expected: dict[str, Row] = {}
     for row in rows:
         expected[row.input] = better(expected[row.input], row) if row.input in expected else row
-    assert wanted == [expected[key] for key in sorted(expected)]
+    assert [record[3] for record in wanted] == [to_line(expected[key]) for key in sorted(expected)]
 
-    monkeypatch.setattr(manifest, "_CHUNK", 7)
-    monkeypatch.setattr(manifest, "_WIDTH", 3)  # six levels
+    monkeypatch.setattr(sorting, "_CHUNK", 7)
+    monkeypatch.setattr(sorting, "_WIDTH", 3)  # six levels
+    monkeypatch.setattr(sorting, "_AT_ONCE", 2)
 
-    with best_rows(rows, beside) as sorted_rows:
-        assert list(sorted_rows) == wanted
+    with best_rows(rows, beside) as records:
+        assert list(records) == wanted
     assert list(tmp_path.iterdir()) == []
 
 

@@ -28,7 +28,7 @@ def shards(folder, rows, count=4, suffix="jsonl"):
     places = []
     for index in range(count):
         places.append(f"{folder}/manifest-{index + 1}-of-{count}.{suffix}")
-        write_manifest(places[-1], sorted(rows[index::count], key=lambda row: row.input))
+        write_manifest(places[-1], map(to_line, sorted(rows[index::count], key=lambda row: row.input)))
     return places
 
 
@@ -51,8 +51,10 @@ def test_the_manifests_of_shards_make_that_of_a_run_that_was_none(suffix, remote
 
 def test_painted_counts_before_failed_in_whatever_order_manifests_are_given(tmp_path):
     first, second = f"{tmp_path}/1.jsonl", f"{tmp_path}/2.jsonl"
-    write_manifest(first, [painted("a"), failed("b", "x", "died")])
-    write_manifest(second, [failed("a", "x", "storage"), painted("b"), failed("c", "x", "unusable_input")])
+    write_manifest(first, map(to_line, [painted("a"), failed("b", "x", "died")]))
+    write_manifest(
+        second, map(to_line, [failed("a", "x", "storage"), painted("b"), failed("c", "x", "unusable_input")])
+    )
 
     for number, places in enumerate([(first, second), (second, first), (first, second, first)]):
         merge_manifests(places, f"{tmp_path}/all-{number}.jsonl")
@@ -74,8 +76,10 @@ def test_what_a_run_that_died_left_can_be_merged_too(tmp_path):
 
 
 def test_two_inputs_for_one_output_are_refused_unless_they_are_the_same_picture(tmp_path):
-    write_manifest(f"{tmp_path}/1.jsonl", [painted("one/a.jpg", "a.jpg"), painted("twin.jpg", "a.jpg", same_as="x")])
-    write_manifest(f"{tmp_path}/2.jsonl", [painted("two/a.jpg", "a.jpg")])
+    write_manifest(
+        f"{tmp_path}/1.jsonl", map(to_line, [painted("one/a.jpg", "a.jpg"), painted("twin.jpg", "a.jpg", same_as="x")])
+    )
+    write_manifest(f"{tmp_path}/2.jsonl", map(to_line, [painted("two/a.jpg", "a.jpg")]))
 
     merge_manifests([f"{tmp_path}/1.jsonl"], f"{tmp_path}/fine.jsonl")
     with pytest.raises(UsageError, match=r"one/a.jpg and two/a.jpg were both painted as a.jpg"):
