@@ -217,11 +217,12 @@ def remove_leftovers(folder: Path) -> None:
         match = re.match(r"\.fastnst\.(\d+)\.", path.name)
         with suppress(OSError, OverflowError):
             # On a shared disk the process may run on another machine.
-            if match and time.time() - path.stat().st_mtime > 60 and not _runs(int(match[1])):
+            if match and time.time() - path.stat().st_mtime > 60 and not is_running(int(match[1])):
                 path.unlink()
 
 
-def _runs(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number; on Windows always."""
     if sys.platform == "win32":  # where os.kill(process, 0) is Ctrl-C, and an open file cannot be deleted anyway
         return False
     try:

@@ -3,12 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastnst.batch.lease import only_batch as only_batch
 from fastnst.batch.lines import LocalLines, RemoteLines
 from fastnst.batch.manifest import (
     JOURNAL,
@@ -23,7 +23,6 @@ from fastnst.batch.settled import Settled
 from fastnst.batch.sorting import Record, best_rows
 from fastnst.errors import UsageError
 from fastnst.files import printable
-from fastnst.interrupt import only_run
 from fastnst.storage.addresses import exists, is_remote, local_path
 
 if TYPE_CHECKING:
@@ -68,20 +67,6 @@ def _plain(place: str) -> str:
 def manifest_name(tag: str = "") -> str:
     """What a run's manifest is called below the output folder: manifest.jsonl, or that of a shard, "3-of-8"."""
     return f"manifest-{tag}.jsonl" if tag else "manifest.jsonl"
-
-
-@contextmanager
-def only_batch(place: str) -> Iterator[None]:
-    """Keep other runs from writing the same manifest; OutputError at once if one does.
-
-    At an address nothing keeps two runs apart: both paint everything, and each has its own rows.
-    """
-    if is_remote(place):
-        yield
-        return
-    path = Path(local_path(place))
-    with only_run(path.with_name(f".{path.name}.lock"), printable(place)):
-        yield
 
 
 class Journal(AbstractContextManager["Journal"]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fastnst
-from fastnst.batch.journal import only_batch
+from fastnst.batch.lease import only_batch
 from fastnst.batch.manifest import JOURNAL, journal_objects, manifests_in
 from fastnst.batch.own_files import SETTINGS
 from fastnst.batch.parts import parts_in, tag_of

@@ -3,14 +3,17 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.stores import new_bucket, s3_server
 
 from fastnst.batch import sorting
-from fastnst.batch.journal import Journal, Totals, manifest_name, only_batch
+from fastnst.batch.journal import Journal, Totals, manifest_name
+from fastnst.batch.lease import only_batch
 from fastnst.batch.lines import RemoteLines
 from fastnst.batch.manifest import manifests_in, read_rows, write_manifest
 from fastnst.batch.rows import Row, better, failed, to_line
@@ -18,7 +21,7 @@ from fastnst.batch.settings import begin, save
 from fastnst.batch.settled import Settled
 from fastnst.batch.sorting import best_rows
 from fastnst.errors import InputError, OutputError, UsageError
-from fastnst.storage.addresses import write
+from fastnst.storage.addresses import exists, read, write
 
 
 def painted(key, output=None, **values):
@@ -463,6 +466,60 @@ def test_rows_of_a_second_run_at_an_address_survive_the_end_of_the_first(memory)
         second.finish()
 
     assert {row.input for row in read_rows(place)} == {row.input for row in ROWS[:6]}
+
+
+def test_a_second_run_at_an_address_is_refused(memory):
+    place = f"{memory}/manifest.jsonl"
+
+    with only_batch(place):
+        with pytest.raises(OutputError, match="another run is writing"), only_batch(place):
+            pass
+        assert manifests_in(memory) == []
+        assert exists(f"{place}.lock")
+    assert not exists(f"{place}.lock")
+    with only_batch(place):
+        pass
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_run_of_another_machine_is_one_as_long_as_it_says_so(alive, memory):
+    place, ended = f"{memory}/manifest.jsonl", threading.Event()
+    owner = {"machine": "elsewhere", "process": 1, "run": "0", "times": 0}
+
+    def stay():
+        while not ended.wait(0.05):
+            owner["times"] += 1
+            write(f"{place}.lock", json.dumps(owner).encode())
+
+    write(f"{place}.lock", json.dumps(owner).encode())
+    other = threading.Thread(target=stay)
+    if alive:
+        other.start()
+        with pytest.raises(OutputError, match="another run is writing"), only_batch(place, every=30):
+            pass
+        ended.set()
+        other.join()
+    else:
+        with only_batch(place, every=0.1):
+            assert b"elsewhere" not in read(f"{place}.lock")
+
+
+def test_what_a_run_of_this_machine_left_at_an_address_is_taken_at_once():
+    script = (
+        "import os, sys; from fastnst.batch.lease import only_batch\n"
+        "with only_batch(sys.argv[1]): print('in', flush=True); sys.stdin.read()"
+    )
+    with s3_server():
+        place = f"{new_bucket()}/manifest.jsonl"
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout.readline() == "in\n"
+        child.kill()
+        child.communicate()
+
+        with only_batch(place):
+            pass
 
 
 # batch.json
