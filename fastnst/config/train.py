@@ -151,7 +151,8 @@ class TrainConfig(TrainOptions):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
-        content = PurePath(self.content.partition("?")[0]).name  # behind a question mark addresses may have keys
+        # Behind a question mark addresses may have keys.
+        content = PurePath(self.content.partition("?")[0] if "://" in self.content else self.content).name
         values = asdict(self) | {"learning_rate": self.rate, "content": content}
         return {
             name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value

@@ -40,6 +40,7 @@ class Windows:
         self.begun: dict[int, Future[dict[int, bytes]]] = {}  # by position
         self.newest, self.next = start, start  # first positions of the last window that is begun, and of the one after
         self.lock = Lock()
+        self.failure: StorageError | None = None  # after which nothing more is asked for
         self.pool = ThreadPoolExecutor(READERS, "windows")
 
     def __enter__(self) -> "Windows":
@@ -72,12 +73,19 @@ class Windows:
 
     def _load(self, piece: Sequence[_Wanted]) -> dict[int, bytes]:
         """The bytes of photos that lie close together in a tar, by position."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return self._read(piece)
+        except StorageError as error:
+            self.failure = error
+            raise
+
+    def _read(self, piece: Sequence[_Wanted]) -> dict[int, bytes]:
         place = self.extent(piece[0].photo)[0]
         start, stop = piece[0].start, max(one.stop for one in piece)
         try:
             data = self.read(place, start, stop - start)
-        except StorageError:
-            raise
         except InputError as error:
             raise StorageError(f"{error}; photographs in it are still to be read") from error
         if len(data) < stop - start:

@@ -83,6 +83,7 @@ class _Loop:
         self.config, self.ranks = run.config, run.ranks
         self.pace = Pace()
         self.failed_saves = 0
+        self.unusable = len(photographs.problems())  # before training finds more
         self.logs: RunLogs | None = None
         self.good: deque[TrainState] = deque(maxlen=2)  # states to go back to
         self.went_back = False  # to the newest of them
@@ -106,8 +107,15 @@ class _Loop:
                     step = self._go_back(problem)
             self._preview(config.steps)
             if self.ranks.first:  # the checkpoint is there now; one state stays, to go on with more steps
+                self._tell_of_damage()
                 previous_state(config.state_path).unlink(missing_ok=True)
         return config.output
+
+    def _tell_of_damage(self) -> None:
+        """Say how many photographs turned out unusable when it was their turn."""
+        if found := len(self.photographs.problems()) - self.unusable:
+            where = printable(self.config.log_folder / "bad_images.txt")
+            log.warning("%d photographs could not be used, and others took their places: see %s", found, where)
 
     def _steps(self, start: int, received: list[int]) -> Path | None:
         """All steps from start on; the checkpoint's path if the run is to stop before the last."""
