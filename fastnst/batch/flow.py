@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from fastnst.batch import clips
@@ -32,13 +32,13 @@ class Flow:
     size: int  # pictures in a task
     split: float | None = None  # seconds of a part of a clip
     settings: str = ""  # that parts of clips depend on
-    rows: list[Row] = field(default_factory=list)  # of what fails before anybody paints it
 
     def __post_init__(self) -> None:
         self._numbers = count()
         self._parts: dict[str, _Parts] = {}
         self._ready: deque[Join] = deque()
         self._works = self._of_items()
+        self._told: list[Row] = []  # of what fails before anybody paints it
 
     def wave(self, pictures: int) -> list[Task]:
         """Tasks with about so many inputs; none when all is done."""
@@ -50,6 +50,11 @@ class Flow:
             tasks.append(Task(next(self._numbers), work))
             inputs += len(items_of_work(work))
         return tasks
+
+    def told(self) -> list[Row]:
+        """The rows of what failed while the last wave was drawn, each once."""
+        told, self._told = self._told, []
+        return told
 
     def done(self, task: Task, done: Done) -> list[Row]:
         """The rows of a task; raises what ends the run."""
@@ -81,7 +86,7 @@ class Flow:
             if item.error is None:
                 yield item
             else:
-                self.rows.append(failed(item.key, item.error, item.code or "unusable_input"))
+                self._told.append(failed(item.key, item.error, item.code or "unusable_input"))
 
     def _of_clip(self, item: Item) -> Iterator[Work]:
         if self.split is None:
@@ -90,7 +95,7 @@ class Flow:
         try:
             pieces = clips.cut(item, self.spec.clip, self.split, self.settings)
         except FastnstError as error:
-            self.rows.append(failed(item.key, error, error.code))
+            self._told.append(failed(item.key, error, error.code))
             return
         if len(pieces) == 1:
             yield Clip(pieces[0])

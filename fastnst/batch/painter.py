@@ -116,6 +116,8 @@ class Painter:
     def close(self) -> None:
         """Let go of the style and its memory; the next picture opens it again."""
         self.__dict__.pop("stylizer", None)
+        if (kept := self.__dict__.pop("_kept", None)) is not None:
+            kept.cleanup()
 
     @property
     def _target(self) -> tuple[str, StylizeOptions, ClipOptions]:

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -71,20 +71,23 @@ def run_batch(inputs: Sequence[str], spec: Spec, options: BatchOptions, hooks: H
     check_format(place)
     painter = _opened(spec, options)
     settings = _settings(spec, options)
-    with only_batch(place):
+    with ExitStack() as stack:
+        stack.enter_context(only_batch(place))
         known = begin(spec.output, settings, place=place, tag=spec.tag, overwrite=spec.options.overwrite)
-        listed = Spool(items_of(inputs, spec.output, spec.options, options.column))
-        with Journal(spec.output, place, whole=not spec.tag, retry_failed=options.retry_failed) as journal:
-            left = Spool(_to_paint(journal, listed, spec, is_new=known is None))
-            hooks.on_plan(len(left), len(listed) - len(left))
-            actors = 0
-            if len(left):
-                with _engine(painter, spec, options) as (engine, actors):
-                    if known is None:
-                        save(spec.output, settings)
-                    remove_orphans(spec.output, spec.tag, journal.parts)
-                    _Run(engine, spec, options, settings, journal, hooks).paint(listed, left)
-            counts, totals = journal.counts, journal.finish()
+        listed = stack.enter_context(closing(Spool(items_of(inputs, spec.output, spec.options, options.column))))
+        journal = stack.enter_context(
+            Journal(spec.output, place, whole=not spec.tag, retry_failed=options.retry_failed)
+        )
+        left = stack.enter_context(closing(Spool(_to_paint(journal, listed, spec, is_new=known is None))))
+        hooks.on_plan(len(left), len(listed) - len(left))
+        actors = 0
+        if len(left):
+            with _engine(painter, spec, options) as (engine, actors):
+                if known is None:
+                    save(spec.output, settings)
+                remove_orphans(spec.output, spec.tag, journal.parts)
+                _Run(engine, spec, options, settings, journal, hooks).paint(listed, left)
+        counts, totals = journal.counts, journal.finish()
     settled, seconds = len(listed) - len(left), time.perf_counter() - started
     return Outcome(counts.painted, dict(counts.failed), settled, seconds, actors, place, totals)
 
@@ -176,12 +179,14 @@ class _Run:
         size = self.options.block_size if self.options.store == "files" else self.options.part_size
         self.twins = self._twins(listed, size) if self.options.dedup else Twins()
         flow = Flow(self.spec, self.twins.firsts(left), size, self.options.split, json.dumps(self.settings))
-        while wave := flow.wave(self.engine.wave):
+        wave = flow.wave(self.engine.wave)
+        while self._keep(flow.told()) and wave:
             tasks = {task.number: task for task in wave}
             for done in self.engine.paint(wave):
                 if not self._keep(flow.done(tasks[done.number], done)):
                     return
-        if not self._keep(flow.rows):
+            wave = flow.wave(self.engine.wave)
+        if wave:
             return
         copies = self.twins.copies(left, size)
         for done in self.engine.paint([Task(number, work) for number, work in enumerate(copies)]):

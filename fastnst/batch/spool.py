@@ -13,23 +13,32 @@ _AT_ONCE = 1000
 
 
 class Spool:
-    """Items in order, any number of times; the file goes with the process."""
+    """Items in order, any number of times, until it is closed."""
 
     def __init__(self, items: Iterable[Item]) -> None:
         """Draw them all; OutputError if there is no room for them."""
         self.count = 0
         self._file: BinaryIO = tempfile.TemporaryFile(prefix="fastnst.")  # noqa: SIM115 (open as long as this is)
-        waiting = iter(items)
         try:
-            while some := list(islice(waiting, _AT_ONCE)):
-                pickle.dump(some, self._file, pickle.HIGHEST_PROTOCOL)
-                self.count += len(some)
-            self._file.flush()
-        except OSError as error:
+            self._keep(iter(items))
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
+                raise
             where = tempfile.gettempdir()
             raise OutputError(
                 f"cannot keep the listing in {where}: {error.strerror or error}; make room there"
             ) from error
+
+    def _keep(self, waiting: Iterator[Item]) -> None:
+        while some := list(islice(waiting, _AT_ONCE)):
+            pickle.dump(some, self._file, pickle.HIGHEST_PROTOCOL)
+            self.count += len(some)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Give the room on the disk back."""
+        self._file.close()
 
     def __len__(self) -> int:
         return self.count
