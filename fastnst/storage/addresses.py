@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from fastnst.errors import InputError, OutputError, UsageError
 from fastnst.files import atomic_write, is_folder, printable, write_bytes
 from fastnst.listing import files_below, files_matching
-from fastnst.storage.remote import ADDRESS, asked, is_not_there, is_whole, store_of
+from fastnst.storage.remote import ADDRESS, asked, is_not_there, is_whole, send, store_of
 from fastnst.storage.remote_files import files_at
 
 _LOCAL = ("file", "local")
@@ -62,10 +62,10 @@ def _read(place: str, start: int, length: int | None) -> bytes:
             file.seek(start)
             return file.read(-1 if length is None else length)
     store, path = store_of(place)
-    if start == 0 and length is None:
-        return bytes(store.cat_file(path))
+    end = None if length is None else start + length
     try:
-        return bytes(store.cat_file(path, start=start, end=None if length is None else start + length))[:length]
+        # Also from 0 on: of whole files, s3fs asks for the size first.
+        data = bytes(store.cat_file(path, start=start, end=end))
     except Exception as error:
         # No range of an empty file can be had.
         if getattr(error, "errno", None) != errno.EINVAL and getattr(error, "status", None) != 416:
@@ -73,6 +73,8 @@ def _read(place: str, start: int, length: int | None) -> bytes:
         if start > 0 or store.info(path)["size"]:
             raise
         return b""
+    # A web server that knows no ranges sends all of it.
+    return data if length is None or len(data) <= length else data[start:end]
 
 
 def open_input(place: str, ahead: int = _AHEAD) -> BinaryIO:
@@ -157,7 +159,7 @@ def write(place: str, data: bytes) -> None:
     if not is_remote(place):
         write_bytes(Path(local_path(place)), data)
         return
-    _put(place, lambda store, path: store.pipe_file(path, data))
+    _put(place, lambda store, path: send(store, "pipe_file", len(data), path, data))
 
 
 def upload(path: Path, place: str) -> None:
@@ -166,7 +168,8 @@ def upload(path: Path, place: str) -> None:
         with open(path, "rb") as file, atomic_write(Path(local_path(place))) as copy:
             shutil.copyfileobj(file, copy, 8 << 20)
         return
-    _put(place, lambda store, to: store.put_file(os.fspath(path), to))
+    size = path.stat().st_size
+    _put(place, lambda store, to: send(store, "put_file", size, os.fspath(path), to))
 
 
 def _put(place: str, put: Any) -> None:

@@ -19,6 +19,7 @@ ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # one letter bef
 _PAUSES = (0.5, 1.0, 2.0)  # seconds between the tries of one request
 _PATIENCE = 15.0  # seconds after which none is begun again; with the last one, about 20
 _ANSWER = 10  # seconds that S3 has for the next bytes, and half of them to connect
+_SLOWEST = 200_000  # bytes a second that are uploaded at least
 
 # What comes of a request that will not go well another time.
 _FINAL = {
@@ -105,6 +106,19 @@ def _missing(scheme: str, address: str) -> UnavailableError:
     package = _PACKAGES.get(scheme)
     remedy = f"pip install {package}" if package else f"install the one that fsspec names for {scheme}://"
     return UnavailableError(f"{printable(address)} needs a package that is not installed; {remedy}")
+
+
+def send(store: Any, method: str, size: int, *arguments: object) -> None:
+    """Call a method that uploads so many bytes, and give up when that takes far too long.
+
+    With S3 a server that never says that it is ready for them would be waited for forever.
+    """
+    from fsspec.asyn import AsyncFileSystem, sync
+
+    if isinstance(store, AsyncFileSystem):
+        sync(store.loop, getattr(store, "_" + method), *arguments, timeout=1.5 * _ANSWER + size / _SLOWEST)
+    else:
+        getattr(store, method)(*arguments)
 
 
 def is_whole(address: str) -> bool:

@@ -11,6 +11,9 @@ from fastnst.listing import fits, is_clutter, is_left_out
 from fastnst.storage.remote import ADDRESS, asked, is_not_there, store_of
 
 
+_PAGE = 1000  # names of S3 that come at once; more it does not give
+
+
 class Found(NamedTuple):
     """A remote file: its address, its name below the folder or the fixed part of the pattern, its size in bytes."""
 
@@ -112,7 +115,7 @@ def _pages(store: Any, folder: str, path: str) -> Iterator[tuple[str, int]]:
 
     def page() -> dict[str, Any]:
         try:
-            return dict(store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more))
+            return dict(store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
         except Exception as error:
             if is_not_there(error):
                 return {}

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from unittest import mock
 
 import boto3
+import fsspec
+import pytest
 from moto.server import ThreadedMotoServer
 
 _numbers = itertools.count()
@@ -43,3 +45,25 @@ def new_bucket() -> str:
     name = f"bucket-{next(_numbers)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A local S3 server; its address."""
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """The address of an empty bucket."""
+    return new_bucket()
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """The address of a folder in the memory of this process, empty at first."""
+    store = fsspec.filesystem("memory")
+    yield f"memory://folder-{next(_numbers)}"
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]

@@ -1,0 +1,3 @@
+from helpers.stores import bucket, memory, s3
+
+__all__ = ["bucket", "memory", "s3"]
