@@ -4,9 +4,10 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,12 +18,13 @@ from fastnst.batch.paintings import Painting
 from fastnst.batch.rows import Row, digest
 from fastnst.batch.stores import FileStore
 from fastnst.config import ClipOptions, StylizeOptions
-from fastnst.errors import FastnstError
+from fastnst.errors import FastnstError, InputError, first_line
 from fastnst.files import is_folder
 from fastnst.image import Limits
 from fastnst.storage.addresses import exists, fetch, is_remote, local_path, open_input, remove, upload, version
 from fastnst.storage.addresses import join as place_of
 from fastnst.stylize import Stylizer
+from fastnst.video.lossless import PartError
 from fastnst.video.parts import Part, join_parts, paint_part, plan_parts
 from fastnst.video.read import Source, open_clip
 from fastnst.video.stylize import OnFrame, StylizedClip, stylize_opened
@@ -104,34 +106,50 @@ def paint(
 def join(pieces: Sequence[Piece], output: str, options: StylizeOptions, clip: ClipOptions) -> Row:
     """Join the parts of one clip, all of which are painted, into its output, and remove them; its row.
 
-    Raises what paint raises; also InputError for a part that is not there any more.
+    Raises what paint raises. A part that is gone or damaged is a StorageError, and the next run paints it again.
     """
     started = time.perf_counter()
     item = pieces[0].item
     name = output_name(item, options)
-    with _written(place_of(output, name)) as target:
-        painted = join_parts(_source(item), _fetched(pieces, output), target, clip)
+    fetched: dict[Path, str] = {}
+    with _written(place_of(output, name)) as target, closing(_fetched(pieces, output, fetched)) as paths:
+        try:
+            painted = join_parts(_source(item), paths, target, clip)
+        except PartError as error:
+            remove(fetched[error.path])
+            raise
         return _put(item, name, painted, output, time.perf_counter() - started)
 
 
 def _put(item: Item, name: str, painted: StylizedClip, output: str, seconds: float) -> Row:
     """Put a painted clip in its place, after which no part of it is needed."""
-    painting = Painting(item.key, name, painted.path, seconds, painted.frames, painted.problem)
-    (row,) = FileStore(output).put([painting])
+    painting = Painting(item.key, name, painted.path, seconds + painted.seconds, painted.frames, painted.problem)
+    (row,) = _store(output).put([painting])
     if row.painted:
         _remove_parts(item, output)
     return row
 
 
-def _fetched(pieces: Sequence[Piece], output: str) -> Iterator[Path]:
-    """The painted parts as local files, one after the other; of remote ones, one at a time is here."""
+@cache
+def _store(output: str) -> FileStore:
+    """Kept, since it looks into each folder once."""
+    return FileStore(output)
+
+
+def _fetched(pieces: Sequence[Piece], output: str, fetched: dict[Path, str]) -> Generator[Path]:
+    """The painted parts as local files, one after the other, and where each is; of remote ones, one at a time is here.
+
+    Raises StorageError for one that is gone.
+    """
     for piece in pieces:
         place = place_of(output, piece.name)
-        if not is_remote(place):
-            yield Path(place)
-            continue
         with _written(place) as path:
-            fetch(place, path)
+            fetched[path] = place
+            if is_remote(place):
+                try:
+                    fetch(place, path)
+                except InputError as error:
+                    raise PartError(path, f"cannot be fetched ({first_line(error)})") from error
             yield path
 
 

@@ -1,8 +1,8 @@
 """Painted frames of a part of a clip, as its encoder will take them, kept without any loss by FFV1.
 
-After a mark, a file has blocks: a kind, a length and a checksum, then as many bytes. The first is a header in JSON, then each frame
-has one, begin and length in ticks before its FFV1 data, and the last says in JSON how the part went: a file without it
-is not whole.
+After a mark, a file has blocks: a kind, a length and a checksum, then as many bytes. The first is a header in JSON,
+then each frame has one, begin and length in ticks before its FFV1 data, and the last says in JSON how the part went: a
+file without it is not whole.
 """
 
 import json
@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastnst.errors import OutputError
+from fastnst.errors import StorageError
 from fastnst.files import printable
 from fastnst.video.frames import Frame
 from fastnst.video.movie import Encodable, encodable
@@ -21,6 +21,17 @@ from fastnst.video.movie import Encodable, encodable
 _MARK = b"fastnst part 1\n"
 _BLOCK, _TIMES = struct.Struct(">cII"), struct.Struct(">qq")
 _HEADER, _FRAME, _END = b"h", b"f", b"e"
+
+
+class PartError(StorageError):
+    """A painted part that is gone, damaged or not whole, and has to be painted again."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"the part of a clip in {printable(path)} {why}; run the same again, which paints it anew")
+        self.path, self.why = path, why
+
+    def __reduce__(self) -> tuple[type["PartError"], tuple[Path, str]]:
+        return PartError, (self.path, self.why)
 
 
 class LosslessWriter:
@@ -45,9 +56,10 @@ class LosslessWriter:
     def close(self) -> None:
         """Nothing is left over: each frame is complete when it is written."""
 
-    def finish(self, problem: str | None) -> None:
-        """Say how the part went; what was wrong with the input, if anything."""
-        self._block(_END, json.dumps({"frames": self.frames, "problem": problem}).encode())
+    def finish(self, problem: str | None, seconds: float) -> None:
+        """Say how the part went: what was wrong with the input, if anything, and how long painting took."""
+        said = {"frames": self.frames, "problem": problem, "seconds": round(seconds, 3)}
+        self._block(_END, json.dumps(said).encode())
 
     def _start(self, first: Encodable) -> None:
         import av
@@ -72,14 +84,15 @@ class LosslessWriter:
 
 
 class LosslessReader:
-    """What a LosslessWriter has kept; iterating gives the frames, once, after which `problem` is what it was told.
+    """What a LosslessWriter has kept; iterating gives the frames, once, and then `problem` and `seconds` are known.
 
-    Raises OutputError if the file is none, damaged, or not whole.
+    Raises PartError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem: str | None = None
+        self.seconds = 0.0
 
     def __iter__(self) -> Iterator[Encodable]:
         import av
@@ -90,7 +103,7 @@ class LosslessReader:
         except (av.FFmpegError, ValueError, KeyError, struct.error) as error:
             raise self._damaged() from error
         except OSError as error:
-            raise OutputError(f"cannot read {printable(self.path)}: {error.strerror or error}; run it again") from error
+            raise PartError(self.path, f"cannot be read ({error.strerror or error})") from error
 
     def _frames(self, file: BinaryIO) -> Iterator[Encodable]:
         if file.read(len(_MARK)) != _MARK:
@@ -111,7 +124,7 @@ class LosslessReader:
                 said = json.loads(body)
                 if kind != _END or said["frames"] != count:
                     raise self._damaged()
-                self.problem = said["problem"]
+                self.problem, self.seconds = said["problem"], said["seconds"]
                 return
 
     def _decoded(self, context: Any, data: bytes) -> Any:
@@ -122,8 +135,8 @@ class LosslessReader:
             raise self._damaged()
         return frames[0]
 
-    def _damaged(self) -> OutputError:
-        return OutputError(f"{printable(self.path)} is no whole part of a clip; remove it and run the same again")
+    def _damaged(self) -> PartError:
+        return PartError(self.path, "is not whole")
 
 
 def _decoder(header: dict[str, Any]) -> tuple[Any, Fraction]:

@@ -7,6 +7,7 @@ by great-wave-tiny). It costs disk, 6.6 times the finished clip while it is made
 """
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ def plan_parts(source: Path | Source, seconds: float, clip: ClipOptions) -> list
     cuts = _cuts(times, Fraction(seconds).limit_denominator(10**6), start, end)
     if not cuts:
         return []
-    starts = [time for time, _ in times]
-    shown = [number for number, time in enumerate(starts) if time >= start and (end is None or time < end)]
+    starts = [at for at, _ in times]
+    shown = [number for number, at in enumerate(starts) if at >= start and (end is None or at < end)]
     bounds = [shown[0], *(starts.index(cut) for cut in cuts), shown[-1] + 1]
     size = _first_size(source, clip)
     return [
@@ -113,11 +114,11 @@ def _cuts(
     """Where to cut: at key frames so many seconds behind the one before, and at least half as many before the end."""
     cuts = list[Fraction]()
     last = max(start, times[0][0]) if times else start
-    until = min(time for time in (times[-1][0], end) if time is not None) if times else start
-    for (before, _), (time, is_key) in pairwise(times):
-        if is_key and before >= start and time - last >= seconds and until - time >= seconds / 2:
-            cuts.append(time)
-            last = time
+    until = min(at for at in (times[-1][0], end) if at is not None) if times else start
+    for (before, _), (at, is_key) in pairwise(times):
+        if is_key and before >= start and at - last >= seconds and until - at >= seconds / 2:
+            cuts.append(at)
+            last = at
     return cuts
 
 
@@ -146,6 +147,7 @@ def paint_part(
 
     Raises what stylize_clip raises; but no frames are no error, and when it is interrupted, nothing is left.
     """
+    started = time.perf_counter()
     begin = part.stretch.start if part.warmth is None else _scene(source, part.warmth, clip)
     with (
         open_clip(source, clip.start or 0, clip.end, Stretch(begin, part.stretch.end)) as reader,
@@ -160,7 +162,7 @@ def paint_part(
             stylizer, reader, writer, options, clip, lambda done, _: on_frame(done, part.frames), shown, size
         )
         pipeline.run(iter(reader), None)
-        writer.finish(reader.problem)
+        writer.finish(reader.problem, time.perf_counter() - started)
 
 
 def _scene(source: Path | Source, warmth: Stretch, clip: ClipOptions) -> Fraction | None:
@@ -177,32 +179,31 @@ def _scene(source: Path | Source, warmth: Stretch, clip: ClipOptions) -> Fractio
 def join_parts(source: Path | Source, parts: Iterable[Path], target: Path, clip: ClipOptions) -> StylizedClip:
     """Make one file of the painted parts of a clip, which are drawn one by one, with the sound of the clip itself.
 
-    Raises InputError if there is no frame in them, OutputError if one is not whole or the target cannot be written.
+    Raises InputError if there is no frame in them, PartError for one that is not whole, OutputError for a target that
+    cannot be written.
     """
     with open_clip(source, clip.start or 0, clip.end) as reader, atomic_write(target) as file:
         writer = VideoWriter(file, target.suffix.lower(), reader.format)
-        problems, count = list[str](), 0
-        with closing(read_ahead(_frames(parts, problems), _IN_HAND)) as frames:
+        kept, count = list[LosslessReader](), 0
+        with closing(read_ahead(_frames(parts, kept), _IN_HAND)) as frames:
             for item in _together(frames, _sounds(reader), reader.format.time_base):
                 if isinstance(item, Sound):
                     writer.sound(item)
                 else:
                     writer.encode(item)
                     count += 1
-        problem = next(iter(problems), reader.problem)
+        problem = next((part.problem for part in kept if part.problem is not None), reader.problem)
         if not count:
             raise InputError(f"{reader.name} has no frame that can be decoded" + (f": {problem}" if problem else ""))
         writer.close()
-    return StylizedClip(target, count, problem)
+    return StylizedClip(target, count, problem, sum(part.seconds for part in kept))
 
 
-def _frames(parts: Iterable[Path], problems: list[str]) -> Iterator[Encodable]:
-    """The frames of parts, one part after the other, and what was wrong with them."""
+def _frames(parts: Iterable[Path], kept: list[LosslessReader]) -> Iterator[Encodable]:
+    """The frames of parts, one part after the other; `kept` is what they were read with."""
     for path in parts:
-        kept = LosslessReader(path)
-        yield from kept
-        if kept.problem is not None:
-            problems.append(kept.problem)
+        kept.append(LosslessReader(path))
+        yield from kept[-1]
 
 
 def _sounds(reader: object) -> Iterator[Sound]:

@@ -34,11 +34,15 @@ OnFrame = Callable[[int, int], None]  # the number of frames stylized, and about
 
 @dataclass(frozen=True)
 class StylizedClip:
-    """How a clip went: its file, the number of its frames, and what was wrong with the input, if anything."""
+    """How a clip went: its file, the number of its frames, and what was wrong with the input, if anything.
+
+    `seconds` is how long its parts took before they were joined.
+    """
 
     path: Path
     frames: int
     problem: str | None
+    seconds: float = 0.0
 
 
 def plan_clip(inputs: Sequence[str], output: str, options: StylizeOptions, clip: ClipOptions) -> Job | None:

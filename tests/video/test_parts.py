@@ -1,7 +1,9 @@
+import io
+import pickle
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -10,12 +12,12 @@ from helpers.material import PHOTOS
 from PIL import Image
 
 from fastnst.config import ClipOptions, StylizeOptions
-from fastnst.errors import InputError, OutputError
+from fastnst.errors import InputError, StorageError
 from fastnst.folder import Job
 from fastnst.image import Picture
 from fastnst.stylize import Stylizer
 from fastnst.video.frames import Frame
-from fastnst.video.lossless import LosslessReader, LosslessWriter
+from fastnst.video.lossless import LosslessReader, LosslessWriter, PartError
 from fastnst.video.movie import encodable
 from fastnst.video.parts import Part, join_parts, paint_part, plan_parts
 from fastnst.video.read import Stretch
@@ -289,7 +291,7 @@ def kept(path: Path, frames: list[Frame], suffix: str, problem: str | None = Non
         writer = LosslessWriter(file, suffix, Fraction(1, 12_800))
         for frame in frames:
             writer.write(frame)
-        writer.finish(problem)
+        writer.finish(problem, 1.5)
     return path
 
 
@@ -306,7 +308,7 @@ def test_painted_frames_are_kept_without_loss(tmp_path, size, suffix):
         for a, b in zip(found.pixels.planes, wanted.pixels.planes, strict=True):
             rows = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size) for plane in (a, b)]
             assert (rows[0][:, : a.width] == rows[1][:, : b.width]).all()
-    assert reader.problem == "something"
+    assert (reader.problem, reader.seconds) == ("something", 1.5)
 
 
 @pytest.mark.parametrize("lost", [1, 40, 3000, 5000])
@@ -314,8 +316,15 @@ def test_a_part_that_is_not_whole_is_told(tmp_path, lost):
     path = kept(tmp_path / "a", frames_of((64, 48)), ".mp4")
     path.write_bytes(path.read_bytes()[:-lost])
 
-    with pytest.raises(OutputError, match="is no whole part of a clip"):
+    with pytest.raises(PartError, match="is not whole; run the same again"):
         list(LosslessReader(path))
+
+
+def test_what_is_told_of_a_part_travels(tmp_path):
+    error = pickle.loads(pickle.dumps(PartError(tmp_path / "a", "is not whole")))
+
+    assert str(error) == str(PartError(tmp_path / "a", "is not whole"))
+    assert (error.path, error.code) == (tmp_path / "a", "storage")
 
 
 def test_a_damaged_part_is_told(tmp_path):
@@ -324,7 +333,7 @@ def test_a_damaged_part_is_told(tmp_path):
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
 
-    with pytest.raises(OutputError, match="is no whole part of a clip"):
+    with pytest.raises(PartError, match="is not whole; run the same again"):
         list(LosslessReader(path))
 
 
@@ -341,3 +350,52 @@ def test_nothing_is_left_of_a_part_that_is_interrupted(tmp_path):
         paint_part(Stylizer(paint), source, plan_parts(source, 0.3, WHOLE)[1], tmp_path / "p", ".mp4", OPTIONS, WHOLE)
 
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+# Clips that are no local files.
+
+
+class Refusing:
+    """A clip of which nothing is to be had any more from some byte on."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        self.path, self.most = path, most
+        self.refused = False
+
+    def __str__(self) -> str:
+        return "s3://bucket/a.mp4"
+
+    def open(self) -> BinaryIO:
+        source = self
+
+        class File(io.FileIO):
+            def readinto(self, buffer: Any) -> Any:
+                if self.tell() + len(buffer) > source.most:
+                    source.refused = True
+                    raise StorageError("s3://bucket/a.mp4 does not answer")
+                return super().readinto(buffer)
+
+        return io.BufferedReader(File(self.path))
+
+    def check(self) -> None:
+        if self.refused:
+            raise StorageError("s3://bucket/a.mp4 does not answer")
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.95])
+def test_what_a_store_refuses_is_no_end_of_a_clip(tmp_path, share):
+    path = clip_of(tmp_path / "a.mp4", sound="aac", frames=80, options={"movflags": "faststart"})
+    part = plan_parts(path, 0.3, WHOLE)[-1]
+    paint_part(NEGATIVE, path, part, tmp_path / "whole", ".mp4", OPTIONS, WHOLE)
+
+    def refusing() -> Refusing:
+        return Refusing(path, int(share * path.stat().st_size))
+
+    with pytest.raises(StorageError, match="does not answer"):
+        plan_parts(refusing(), 0.3, WHOLE)
+    with pytest.raises(StorageError, match="does not answer"):
+        paint_part(NEGATIVE, refusing(), part, tmp_path / "part", ".mp4", OPTIONS, WHOLE)
+    with pytest.raises(StorageError, match="does not answer"):
+        join_parts(refusing(), [tmp_path / "whole"], tmp_path / "b.mp4", WHOLE)
+
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.mp4", "whole"]
