@@ -30,6 +30,7 @@ from statistics import mean
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from scale_numbers import rounded, table, with_tables
 
 from fastnst.batch.items import Item
 from fastnst.batch.journal import Journal
@@ -80,10 +81,14 @@ class FleetOptions(Checked):
     """core-milliseconds of a picture: the column `sum` of docs/scale.md"""
     spread: Annotated[float, Range(0, 1)] = 0.1
     """how much nodes differ in speed: the standard deviation, as a share"""
-    driver_ms: Annotated[float, Range(0)] = 4.6
-    """the driver's core-milliseconds for each task, as `ray` measures them"""
+    driver_ms: Annotated[float, Range(0)] = 4.4
+    """the driver's core-milliseconds for each task, as `ray` measures them with blocks of different sizes"""
+    driver_picture_ms: Annotated[float, Range(0)] = 0.02
+    """and for each picture in it"""
     requests: Annotated[float, Positive] = 3500
-    """requests to write that the object store takes a second, for one prefix"""
+    """requests to write that the object store takes a second, for each prefix"""
+    prefixes: Annotated[int, Range(1)] = 1
+    """prefixes that paintings are spread over"""
     per_request: Annotated[float, Positive] = 1
     """pictures in a request: 1 for files, the pictures of a part for tars and Parquet"""
     node_hours: Annotated[float | None, Positive] = None
@@ -94,6 +99,21 @@ class FleetOptions(Checked):
     """price of an hour of one core, dollars"""
     seed: int = 0
     """of the speeds and deaths of nodes"""
+
+    @property
+    def painting(self) -> float:
+        """Seconds that a block takes an actor of a node of mean speed."""
+        return self.block_size * self.picture_ms / 1000
+
+    @property
+    def driving(self) -> float:
+        """Seconds that it takes the driver."""
+        return (self.driver_ms + self.driver_picture_ms * self.block_size) / 1000
+
+    @property
+    def storing(self) -> float:
+        """Seconds that its requests take the object store."""
+        return max(1, self.block_size / self.per_request) / (self.requests * self.prefixes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +138,7 @@ class Run:
     driver_busy: float  # shares of the time
     store_busy: float
     deaths: int
-    painted_again: float  # share of all blocks
+    painted_again: float  # time that was lost by deaths, as a share of all painting
     tail_minutes: float  # from the first actor that has nothing to do to the end
     dollars: float
     most_actors: float  # that the driver feeds
@@ -223,6 +243,33 @@ def fleet(options: FleetOptions = FleetOptions()) -> Run:
     return run
 
 
+TABLE: dict[str, dict[str, Any]] = {
+    "files, blocks of 16, one prefix": {"block_size": 16},
+    "files, blocks of 16, in 16 prefixes": {"block_size": 16, "prefixes": 16},
+    "files, blocks of 64, in 16 prefixes": {"block_size": 64, "prefixes": 16},
+    "the same, nodes live 20 hours": {"block_size": 64, "prefixes": 16, "node_hours": 20},
+    "tars of 1000": {"block_size": 1000, "per_request": 1000},
+    "the same, nodes live 20 hours ": {"block_size": 1000, "per_request": 1000, "node_hours": 20},
+}
+
+
+@app.command(name="table")
+def thousand(pictures: float = 1e8, picture_ms: float = 100, page: Path | None = None) -> None:
+    """The table of docs/scale.md: a thousand actors and some ways to run them; `page` has it between its marks."""
+    heads = ["paintings", "hours", "of the best", "driver busy", "store busy", "deaths", "lost", "actors it feeds"]
+    rows = []
+    for name, ways in TABLE.items():
+        run = Fleet(FleetOptions(pictures=pictures, picture_ms=picture_ms, **ways)).run()
+        shares = [f"{100 * share:.0f} %" for share in (run.efficiency, run.driver_busy, run.store_busy)]
+        lost = f"{100 * run.painted_again:.1f} %"
+        rows.append([name.strip(), f"{run.hours:.2f}", *shares, str(run.deaths), lost, rounded(run.most_actors)])
+    text = table(heads, rows)
+    if page is None:
+        print(text)
+    else:
+        page.write_text(with_tables(page.read_text(), {"thousand": text}))
+
+
 class Server:
     """What does one thing after the other: the driver, the object store."""
 
@@ -237,12 +284,11 @@ class Server:
 
 
 class Actor:
-    """What it has to paint, and until when it paints; a death makes all that was begun before worthless."""
+    """What it has to paint, and from when to when it paints each; a death makes all of it worthless."""
 
     def __init__(self, node: int) -> None:
-        self.node, self.life = node, 0
-        self.free_at = 0.0
-        self.blocks = 0
+        self.node, self.life, self.free_at = node, 0, 0.0
+        self.begun = deque[float]()  # when each block that it has is begun
 
 
 class Fleet:
@@ -259,7 +305,8 @@ class Fleet:
         self.idle = deque(self.actors)  # in the order in which they ask, once for each block they have room for
         self.idle.extend(self.actors)
         self.events: list[tuple[float, int, str, Any, int]] = []
-        self.count = self.done = self.again = self.deaths = 0
+        self.count = self.done = self.deaths = 0
+        self.lost = 0.0
         self.first_idle: float | None = None
 
     def run(self) -> Run:
@@ -273,8 +320,7 @@ class Fleet:
             {"painted": self._painted, "stored": self._stored, "dies": self._dies, "back": self._back}[kind](
                 now, what, life
             )
-        painting = options.block_size * options.picture_ms / 1000
-        ideal = self.blocks * painting / options.actors
+        ideal = self.blocks * options.painting / options.actors
         return Run(
             hours=now / 3600,
             ideal_hours=ideal / 3600,
@@ -282,10 +328,10 @@ class Fleet:
             driver_busy=self.driver.busy / now,
             store_busy=self.store.busy / now,
             deaths=self.deaths,
-            painted_again=self.again / self.blocks,
+            painted_again=self.lost / (self.blocks * options.painting),
             tail_minutes=(now - (now if self.first_idle is None else self.first_idle)) / 60,
             dollars=now / 3600 * options.actors * options.core_hour,
-            most_actors=painting / (options.driver_ms / 1000) if options.driver_ms else float("inf"),
+            most_actors=options.painting / options.driving if options.driving else float("inf"),
         )
 
     def _at(self, when: float, kind: str, what: Any, life: int = 0) -> None:
@@ -297,25 +343,23 @@ class Fleet:
         while self.waiting and self.idle:
             actor = self.idle.popleft()
             self.waiting -= 1
-            actor.blocks += 1
-            begins = max(self.driver.serve(now, self.options.driver_ms / 1000), actor.free_at)
-            seconds = self.options.block_size * self.options.picture_ms / 1000 / self.speeds[actor.node]
-            actor.free_at = begins + seconds
+            begins = max(self.driver.serve(now, self.options.driving), actor.free_at)
+            actor.begun.append(begins)
+            actor.free_at = begins + self.options.painting / self.speeds[actor.node]
             self._at(actor.free_at, "painted", actor, actor.life)
 
     def _painted(self, now: float, actor: Actor, life: int) -> None:
         if life == actor.life:
-            requests = max(1, self.options.block_size / self.options.per_request)
-            self._at(self.store.serve(now, requests / self.options.requests), "stored", actor, life)
+            self._at(self.store.serve(now, self.options.storing), "stored", actor, life)
 
     def _stored(self, now: float, actor: Actor, life: int) -> None:
         if life != actor.life:
             return
         self.done += 1
-        actor.blocks -= 1
+        actor.begun.popleft()
         self.idle.append(actor)
         self._hand_out(now)
-        if self.first_idle is None and not actor.blocks:
+        if self.first_idle is None and not actor.begun:
             self.first_idle = now
 
     def _death(self, now: float, node: int) -> None:
@@ -327,9 +371,10 @@ class Fleet:
         self.deaths += 1
         gone = set(self._of(node))
         for actor in gone:
-            self.waiting += actor.blocks
-            self.again += actor.blocks
-            actor.life, actor.blocks = actor.life + 1, 0
+            self.waiting += len(actor.begun)
+            self.lost += sum(min(self.options.painting, max(0.0, now - begun)) for begun in actor.begun)
+            actor.life += 1
+            actor.begun.clear()
         self.idle = deque(actor for actor in self.idle if actor not in gone)
         self._at(now + 60 * self.options.back_minutes, "back", node)
         self._hand_out(now)
