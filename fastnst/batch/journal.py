@@ -1,5 +1,6 @@
 """What became of each input, safe on disk as it comes, and in the end the manifest of the run."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +22,14 @@ from fastnst.batch.manifest import (
 from fastnst.batch.rows import Row, to_journal_line
 from fastnst.batch.settled import Settled
 from fastnst.batch.sorting import Record, best_rows
-from fastnst.errors import UsageError
+from fastnst.errors import FastnstError, UsageError
 from fastnst.files import printable
 from fastnst.storage.addresses import exists, is_remote, local_path
 
 if TYPE_CHECKING:
     from fastnst.batch.items import Item
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 4096  # items that are looked up together
 
@@ -162,5 +165,10 @@ class Journal(AbstractContextManager["Journal"]):
         self._lines.remove()
         return totals
 
-    def __exit__(self, *_: object) -> None:
-        self._lines.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._lines.close()
+        except FastnstError as problem:
+            if error is None:
+                raise
+            log.error("%s", problem)  # what ends the run is told in the end

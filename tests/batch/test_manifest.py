@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.stores import new_bucket, s3_server
 
 from fastnst.batch import sorting
 from fastnst.batch.journal import Journal, Totals, manifest_name
@@ -26,12 +25,6 @@ from fastnst.storage.addresses import exists, read, write
 
 def painted(key, output=None, **values):
     return Row(key, output or key, "painted", None, None, 0.5, "0" * 64, **values)
-
-
-@pytest.fixture
-def memory(tmp_path):
-    """The address of a folder that is nobody else's, in the memory of this process."""
-    return f"memory://{tmp_path.name}-{os.getpid()}/out"
 
 
 NAMES = ["a.jpg", "ä/ö.png", "b\\u0041.jpg", "\udcff\udcfe.jpg", "with\nline.jpg", "s3://bucket/x.jpg", "日本.webp"]
@@ -504,22 +497,20 @@ def test_a_run_of_another_machine_is_one_as_long_as_it_says_so(alive, memory):
             assert b"elsewhere" not in read(f"{place}.lock")
 
 
-def test_what_a_run_of_this_machine_left_at_an_address_is_taken_at_once():
+def test_what_a_run_of_this_machine_left_at_an_address_is_taken_at_once(bucket):
     script = (
-        "import os, sys; from fastnst.batch.lease import only_batch\n"
+        "import sys; from fastnst.batch.lease import only_batch\n"
         "with only_batch(sys.argv[1]): print('in', flush=True); sys.stdin.read()"
     )
-    with s3_server():
-        place = f"{new_bucket()}/manifest.jsonl"
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    place = f"{bucket}/manifest.jsonl"
+    run = [sys.executable, "-c", script, place]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "in\n"
         child.kill()
-        child.communicate()
+    assert exists(f"{place}.lock")
 
-        with only_batch(place):
-            pass
+    with only_batch(place, every=1000):
+        pass
 
 
 # batch.json

@@ -17,12 +17,6 @@ def painted(key, output=None, seconds=0.5, **values):
     return Row(key, output or key, "painted", None, None, seconds, "0" * 64, **values)
 
 
-@pytest.fixture
-def memory(tmp_path):
-    """The address of a folder that is nobody else's, in the memory of this process."""
-    return f"memory://{tmp_path.name}-{os.getpid()}/out"
-
-
 def shards(folder, rows, count=4, suffix="jsonl"):
     """The manifests of runs that share rows."""
     places = []

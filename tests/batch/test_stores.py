@@ -12,7 +12,6 @@ from collections import Counter
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from helpers.stores import new_bucket, s3_server
 from PIL import Image
 
 from fastnst.batch.journal import Journal, Totals
@@ -21,7 +20,7 @@ from fastnst.batch.paintings import Painting
 from fastnst.batch.parts import parts_in, refuse_parts, remove_orphans, tag_of
 from fastnst.batch.rows import failed
 from fastnst.batch.stores import open_store
-from fastnst.errors import InputError, OutputError, StorageError
+from fastnst.errors import InputError, OutputError
 from fastnst.storage.addresses import exists, list_files, read
 
 KINDS = ("files", "tar", "parquet")
@@ -59,12 +58,6 @@ def contents(output, rows):
         assert hashlib.sha256(data).hexdigest() == row.sha256
         found[row.input] = data
     return found
-
-
-@pytest.fixture
-def memory(tmp_path):
-    """The address of a folder that is nobody else's, in the memory of this process."""
-    return f"memory://{tmp_path.name}-{os.getpid()}/out"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -304,33 +297,44 @@ def _files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_everything_on_s3():
+def test_everything_on_s3(bucket):
     some, undecodable = paintings()[:3], paintings()[3]
-    with s3_server():
-        bucket = new_bucket()
-        for kind in KINDS:
-            output = f"{bucket}/{kind}"
-            with Journal(output, f"{output}/manifest.jsonl") as journal:
-                rows = list(open_store(kind, output).put(some))
-                journal.add(rows)
-            assert manifests_in(output) == [f"{output}/manifest.jsonl.journal"]
-            list(open_store("tar", output).put(some[:1]))  # nobody tells of it
+    for kind in KINDS:
+        output = f"{bucket}/{kind}"
+        with Journal(output, f"{output}/manifest.jsonl") as journal:
+            rows = list(open_store(kind, output).put(some))
+            journal.add(rows)
+        assert manifests_in(output) == [f"{output}/manifest.jsonl.journal"]
+        list(open_store("tar", output).put(some[:1]))  # nobody tells of it
 
-            with Journal(output, f"{output}/manifest.jsonl") as journal:
-                assert remove_orphans(output, "", journal.parts) == 1
-                assert [journal.is_settled(row.input) for row in rows] == [True] * 3
-                assert journal.finish() == Totals(2, Counter(unusable_input=1))
+        with Journal(output, f"{output}/manifest.jsonl") as journal:
+            assert remove_orphans(output, "", journal.parts) == 1
+            assert [journal.is_settled(row.input) for row in rows] == [True] * 3
+            assert journal.finish() == Totals(2, Counter(unusable_input=1))
 
-            assert list(read_rows(f"{output}/manifest.jsonl")) == sorted(rows, key=lambda row: row.input)
-            assert len(contents(output, rows)) == 2
-            assert len(list(list_files(output))) == (3 if kind == "files" else 2)
-        (row,) = open_store("files", bucket).put([undecodable])
-        assert row.code == "output"  # a name that addresses cannot have
-        for kind in KINDS:
-            with pytest.raises(OutputError, match="no-such-bucket"):
-                list(open_store(kind, "s3://no-such-bucket/out").put(some))
+        assert list(read_rows(f"{output}/manifest.jsonl")) == sorted(rows, key=lambda row: row.input)
+        assert len(contents(output, rows)) == 2
+        assert len(list(list_files(output))) == (3 if kind == "files" else 2)
+    (row,) = open_store("files", bucket).put([undecodable])
+    assert row.code == "output"  # a name that addresses cannot have
+    for kind in KINDS:
+        with pytest.raises(OutputError, match="no-such-bucket"):
+            list(open_store(kind, "s3://no-such-bucket/out").put(some))
 
-    rows = list(open_store("tar", f"{bucket}/tar").put(some))  # the server is gone
-    assert [row.code for row in rows] == ["storage", "storage", "unusable_input"]
-    with pytest.raises(StorageError):
-        Journal(output, f"{output}/manifest.jsonl")
+
+SENDER = """
+from fastnst.batch.paintings import Painting
+from fastnst.batch.stores import open_store
+from fastnst.errors import InputError
+bad = Painting("bad", "bad.jpg", InputError("bad is damaged"))
+for row in open_store("tar", "s3://bucket/out").put([Painting("a", "a.jpg", b"a"), bad]):
+    print(row.input, row.code)
+"""
+
+
+def test_paintings_that_a_store_does_not_take_now_are_for_another_time(bucket):
+    gone = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}  # where nobody listens
+
+    child = subprocess.run([sys.executable, "-c", SENDER], env=gone, capture_output=True, text=True, check=True)
+
+    assert child.stdout.split("\n") == ["a storage", "bad unusable_input", ""]
