@@ -4,8 +4,9 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from helpers.photo_tars import encoded, write_tar
 from helpers.photos import save_noise
-from helpers.tars import encoded, tar_of, write_tar
+from helpers.tars import tar_of
 
 from fastnst.crops import Crops
 from fastnst.data import Photographs

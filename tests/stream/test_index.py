@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photo_tars import encoded, plain, write_tar
 from helpers.photos import bomb
-from helpers.tars import encoded, plain, write_tar
 
 from fastnst.errors import InputError
 from fastnst.stream.index import Tar, from_bytes, index, to_bytes

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.tars import encoded, plain, write_tar
+from helpers.photo_tars import encoded, plain, write_tar
 
 from fastnst.crops import Problem, report_unusable
 from fastnst.data import Photographs

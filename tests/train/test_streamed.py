@@ -8,8 +8,9 @@ from pathlib import Path
 
 import boto3
 import pytest
+from helpers.photo_tars import encoded, write_tar
 from helpers.runs import STEPS, Configure, assert_same_run, crash_in, killed, losses
-from helpers.tars import encoded, tar_of, write_tar
+from helpers.tars import tar_of
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.cli import main
