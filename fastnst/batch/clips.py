@@ -26,7 +26,8 @@ from fastnst.storage.addresses import join as place_of
 from fastnst.stylize import Stylizer
 from fastnst.video.lossless import PartError
 from fastnst.video.parts import Part, join_parts, paint_part, plan_parts
-from fastnst.video.read import Source, open_clip
+from fastnst.video.read import open_clip
+from fastnst.video.sources import Source
 from fastnst.video.stylize import OnFrame, StylizedClip, stylize_opened
 
 _PARTS = ".parts"  # the folder of painted parts below the output

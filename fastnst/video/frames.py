@@ -43,6 +43,17 @@ class Frame:
         return Frame(self.picture, first - start, last - first, self.aspect) if last > first else None
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The frames of a clip that begin from one time on and before another; None is its beginning, or its end.
+
+    Times are seconds from the beginning of the file's clip, whatever start was asked for.
+    """
+
+    start: Fraction | None
+    end: Fraction | None
+
+
 @dataclass(frozen=True)
 class SoundStream:
     """A stream of sound as PyAV has it, and the first of its packets, of a file opened for that alone."""

@@ -25,10 +25,11 @@ from fastnst.image import Picture, shrink
 from fastnst.stylize import Stylizer
 from fastnst.video.containers import JOINED
 from fastnst.video.cuts import CutDetector
-from fastnst.video.frames import Frame, Sound
+from fastnst.video.frames import Frame, Sound, Stretch
 from fastnst.video.lossless import LosslessReader, LosslessWriter
 from fastnst.video.movie import Encodable, VideoWriter
-from fastnst.video.read import Source, Stretch, VideoReader, open_clip
+from fastnst.video.read import VideoReader, open_clip
+from fastnst.video.sources import Source
 from fastnst.video.stylize import OnFrame, Pipeline, StylizedClip
 from fastnst.video.times import Splices, packets_of
 

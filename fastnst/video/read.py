@@ -1,31 +1,23 @@
-"""Clips read frame by frame, in constant memory: video by PyAV, animated GIF, PNG, WebP and AVIF by Pillow.
+"""Clips read frame by frame, in constant memory: videos by PyAV; animations as animations.py does it.
 
 A clip is told by its first bytes, never by its name, and FFmpeg is given an open file and one container format: so no
 playlist, script or address that a file or its name might hold is ever followed.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from fastnst.decode.formats import looks_like_image
-from fastnst.decode.pillow import decoding
 from fastnst.errors import FastnstError, InputError, UnsupportedFormatError
 from fastnst.files import printable
-from fastnst.image import (
-    Limits,
-    Picture,
-    Pixels,
-    check_size,
-    open_animation,
-    open_regular,
-    read_frame,
-)
+from fastnst.image import Limits, Picture, Pixels, check_size
+from fastnst.video.animations import AnimationReader
 from fastnst.video.containers import (
     CLIPS,
     HEAD,
@@ -36,8 +28,8 @@ from fastnst.video.containers import (
     ends_early,
     is_video,
 )
-from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Timeline
-from fastnst.video.loops import repeats
+from fastnst.video.frames import BT601, BT709, FULL, LIMITED, SCALING, ClipFormat, Frame, Sound, Stretch, Timeline
+from fastnst.video.sources import Source, opened
 from fastnst.video.times import Beginning, Clock, Splices, first_sound, look_at, packets_of, seek
 
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVCOL_SPC_* -> SWS_CS_*
@@ -45,18 +37,6 @@ _TOLERANCE = 0.5  # seconds that a whole file may end before it says
 _DELAY = 0.15  # seconds of sound before the beginning that encoders need at most
 _INTERLEAVED = 10  # seconds that sound may lie behind its pictures
 _COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-_STILL = Fraction(1, 10)  # seconds that browsers show a frame which says 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """The frames of a clip that begin from one time on and before another; None is its beginning, or its end.
-
-    Times are seconds from the beginning of the file's clip, whatever start was asked for.
-    """
-
-    start: Fraction | None
-    end: Fraction | None
 
 
 class VideoReader:
@@ -68,7 +48,7 @@ class VideoReader:
 
     def __init__(
         self,
-        path: "Path | Source",
+        path: Path | Source,
         container: str,
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
@@ -105,10 +85,10 @@ class VideoReader:
                 raise InputError(f"{self.name} is {float(self.length or 0):.2f} s long; --start must be less")
             self.closing = stack.pop_all()
 
-    def _open(self, path: "Path | Source", stack: ExitStack) -> Any:
+    def _open(self, path: Path | Source, stack: ExitStack) -> Any:
         import av
 
-        file = stack.enter_context(_opened(path))
+        file = stack.enter_context(opened(path))
         self.early = ends_early(file, self.kind)
         file.seek(0)
         # The file is open already and may lead to no other.
@@ -322,65 +302,7 @@ def _upright(frame: Any, aspect: Fraction | None) -> tuple[Pixels, Fraction]:
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]), aspect
 
 
-class AnimationReader:
-    """An animated GIF, PNG, WebP or AVIF, or a TIFF of pages, read like a VideoReader; another picture is one frame."""
-
-    def __init__(self, path: "Path | Source", start: Fraction = Fraction(0), end: Fraction | None = None) -> None:
-        self.name = printable(path)
-        self.problem: str | None = None
-        self.start, self.end = start, end
-        with ExitStack() as stack:
-            file = stack.enter_context(_opened(path))
-            self.image = open_animation(file, self.name)
-            with decoding(self.name):  # counting reads the whole file
-                self.frames = getattr(self.image, "n_frames", 1)
-                self.format = ClipFormat(loop=repeats(self.image, file), transparent=True)
-            self.closing = stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        at = Fraction(0)
-        shown = False
-        first = 1 if self.image.info.get("default_image") and self.frames > 1 else 0  # what old programs show of a PNG
-        for number in range(first, self.frames):
-            try:
-                picture, milliseconds = read_frame(self.image, number, self.name)
-            except InputError as error:
-                if not shown:
-                    raise
-                self.problem = f"{error}; {number - first} of {self.frames - first} frames could be read"
-                return
-            frame = Frame(picture, at, Fraction(milliseconds).limit_denominator(1000) / 1000 or _STILL)
-            if (part := frame.within(self.start, self.end)) is not None:
-                yield part
-                shown = True
-            at = frame.end
-            if self.end is not None and at >= self.end:
-                break
-        if not shown:
-            raise InputError(f"{self.name} is {float(at):.2f} s long and has no frame between --start and --end")
-
-
 Reader = VideoReader | AnimationReader
-
-
-class Source(Protocol):
-    """A clip that is no local file, or within one; its str() is its name."""
-
-    def open(self) -> BinaryIO:
-        """A file, seekable, that begins where the clip begins."""
-
-    def check(self) -> None:
-        """Raise what reading was refused meanwhile, which FFmpeg may have taken for the end of the file."""
-
-
-def _opened(path: Path | Source) -> AbstractContextManager[Any]:
-    return open_regular(path) if isinstance(path, Path) else path.open()
 
 
 def open_clip(
@@ -396,7 +318,7 @@ def open_clip(
     Raises InputError for what is neither, has no pictures, is damaged, too large or too small; ModuleNotFoundError for
     a video without PyAV.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         head = file.read(HEAD)
     container = is_video(head)
     if head and container is None and looks_like_image(head) is None:

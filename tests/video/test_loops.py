@@ -4,7 +4,7 @@ import pytest
 from helpers.clips import make_animation
 from PIL import Image
 
-from fastnst.video.read import AnimationReader
+from fastnst.video.animations import AnimationReader
 from fastnst.video.stylize import open_writer
 
 # How often an animation is repeated, and what each format has for that: GIF repeats, the others plays.

@@ -16,11 +16,10 @@ from fastnst.errors import InputError, StorageError
 from fastnst.folder import Job
 from fastnst.image import Picture
 from fastnst.stylize import Stylizer
-from fastnst.video.frames import Frame
+from fastnst.video.frames import Frame, Stretch
 from fastnst.video.lossless import LosslessReader, LosslessWriter, PartError
 from fastnst.video.movie import encodable
 from fastnst.video.parts import Part, join_parts, paint_part, plan_parts
-from fastnst.video.read import Stretch
 from fastnst.video.stylize import StylizedClip, stylize_clip
 
 NEGATIVE = Stylizer(lambda images: 1 - images)
