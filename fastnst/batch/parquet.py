@@ -44,7 +44,7 @@ def _opened(place: str) -> Iterator[Any]:
         try:
             with pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as file:
                 yield file
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError of what cannot be parsed, too
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{printable(place)} is damaged or no Parquet ({reason}); write it again") from error
 

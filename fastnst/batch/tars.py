@@ -25,7 +25,7 @@ def items_of_tar(place: str, ours: Ours) -> list[Item]:
     others = 0
     try:
         for member in members(place):
-            if is_clutter(member.name) or not _is_wanted(member):
+            if is_clutter(member.name.replace("\\", "/")) or not _is_wanted(member):
                 others += 1
             elif ours((item := _item(place, member)).kept):
                 items[member.name] = item

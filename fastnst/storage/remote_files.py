@@ -10,7 +10,6 @@ from fastnst.errors import InputError
 from fastnst.listing import fits, is_clutter, is_left_out
 from fastnst.storage.remote import ADDRESS, asked, is_not_there, store_of
 
-
 _PAGE = 1000  # names of S3 that come at once; more it does not give
 
 

@@ -1,44 +1,34 @@
-"""Tars of pictures, as data sets for training come."""
+"""Tars as WebDataset has them, and as they should not be."""
 
 import io
 import tarfile
-from collections.abc import Mapping
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
-from helpers.photos import noise
 
 
-def encoded(seed: int = 0, side: int = 64, format: str = "JPEG", **options: object) -> bytes:
-    """A picture of noise."""
-    return saved(noise(side, side, seed), format, **options)
-
-
-def plain(number: int) -> bytes:
-    """A picture of one color, whose red is ten times the number."""
-    return saved(np.full((40, 48, 3), (10 * number, 100, 200), np.uint8), "PNG")
-
-
-def saved(pixels: np.ndarray, format: str, **options: object) -> bytes:
+def tar_of(contents: "dict[str, bytes | tarfile.TarInfo | Entry]", format: int = tarfile.PAX_FORMAT) -> bytes:
+    """The bytes of a tar with files of these names, or other entries."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format, **options)
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        for name, content in contents.items():
+            if isinstance(content, tuple):
+                name, content = content
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+                continue
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """A tar of these files, in their order."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+Entry = tuple[str, bytes]  # a file under another name than its key, so that a name may be there twice
 
 
-def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(tar_of(files))
-    return path
+def entry(name: str, content: bytes) -> Entry:
+    return name, content
+
+
+def special(name: str, kind: bytes, linkname: str = "") -> tarfile.TarInfo:
+    """A link, a folder or a device."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, linkname
+    return info
