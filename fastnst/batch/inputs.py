@@ -32,7 +32,7 @@ from fastnst.video.jobs import clip_suffix
 
 log = logging.getLogger(__name__)
 
-_CONTAINERS = (*LISTS, *TABLES, ".tar")
+_MANY = (*TABLES, ".tar")  # suffixes of files that hold many pictures
 _AT_ONCE, _THREADS = 256, 4  # files that a thread looks into, one after the other: much of that may be waiting
 
 
@@ -52,7 +52,7 @@ def items_of(inputs: Sequence[str], output: str, options: StylizeOptions, column
     for item in listing.items():
         item = checked(item, options, remote=is_remote(output))
         name = None if item.error is not None else output_name(item, options)
-        if not seen.is_new(item.key):
+        if not seen.is_new(item.key if is_remote(item.key) else os.path.abspath(item.key)):  # noqa: PTH100
             log.info("%s is there more than once", printable(item.key))
             continue
         if name is not None and not seen.is_free(name):
@@ -135,7 +135,7 @@ class _Listing:
         there = not is_remote(given) and os.path.lexists(given)
         for name in [given] if there else braced(given):
             _refuse_packed(name)
-            if not there and suffix_of(name) in _CONTAINERS and _has_magic(name):
+            if not there and suffix_of(name) in (*LISTS, *_MANY) and _has_magic(name):
                 yield from self._matching(name)
             else:
                 yield name
@@ -171,7 +171,7 @@ class _Listing:
                 nothing = False
                 yield item
         if nothing:
-            self.left = next((os.fspath(path) for path in found.files if suffix_of(path.name) in _CONTAINERS), None)
+            self.left = next((os.fspath(path) for path in found.files if suffix_of(path.name) in _MANY), None)
         for one, reason in found.unreadable.items():
             if self.ours(one.as_posix()):
                 error = InputError(f"{printable(one)} is left out: {reason}; make it readable, or remove it")
@@ -220,7 +220,7 @@ class _Listing:
             nothing = False
             if is_wanted_name(file.name):
                 yield from self._remote_item(file.address, file.name)
-            elif suffix_of(file.name) in _CONTAINERS:
+            elif suffix_of(file.name) in _MANY:
                 self.left = file.address
         if nothing and as_file and exists(name):
             yield from self._remote_item(name, name.rpartition("/")[2])

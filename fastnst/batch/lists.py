@@ -60,8 +60,7 @@ class Base:
     def _kept(self, place: str) -> str:
         """The path below the folder of the file, else the whole path."""
         if is_remote(place):
-            name = place.removeprefix(self.folder) if is_remote(self.folder) else place
-            return _without_scheme(name)
+            return _without_scheme(place, len(self.folder) if self.folder and place.startswith(self.folder) else 0)
         leads_up = place.startswith(os.pardir + os.sep)
         if self.folder and place.startswith(self.folder) and not is_remote(self.folder):
             return place[len(self.folder) :]
@@ -72,12 +71,14 @@ class Base:
         return whole[len(below) :] if below and whole.startswith(below) else whole
 
 
-def _without_scheme(address: str) -> str:
-    """Host or bucket, and path; what a web address asks for behind a "?" comes before the suffix."""
+def _without_scheme(address: str, skipped: int) -> str:
+    """Host or bucket, and path, or what follows so many characters; on the web "?..." comes before the suffix."""
     match = ADDRESS.match(address)
-    if match is None or not match[1].lower().startswith("http"):
-        return address[match.end() :] if match else address
-    path, _, query = address[match.end() :].partition("#")[0].partition("?")
+    scheme = match[0] if match else ""
+    rest = address[skipped or len(scheme) :]
+    if not scheme.lower().startswith("http"):
+        return rest
+    path, _, query = rest.partition("#")[0].partition("?")
     stem, suffix = posixpath.splitext(path)
     return stem + ("-" + query.replace("/", "-") if query else "") + suffix
 

@@ -20,9 +20,7 @@ def item(kept, **fields):
 def test_outputs_are_called_as_stylize_calls_them(format, tmp_path):
     names = ["a.jpg", "B.JPEG", "c.png", "d.tif", "e.gif", "f", "g.image", "h.i.webp", "deep/er/j k.bmp", "x.jpe"]
     for name in names:
-        noise_file(
-            tmp_path / "in" / name, **({} if Path(name).suffix in (".gif", ".webp", ".bmp") else {"format": "PNG"})
-        )
+        noise_file(tmp_path / "in" / name, format="PNG")
     options = StylizeOptions(format=format)
 
     targets = {str(job.source): job.target for job in plan([str(tmp_path / "in")], str(tmp_path / "out"), options)}
