@@ -1,9 +1,9 @@
 """A long clip cut at key frames into parts that are painted apart, and joined into the file that it becomes in one go.
 
 Parts hold painted frames without loss, and the clip is encoded once, when they are joined: so the file is the same as
-in one go. Encoders forget nothing between key frames: of parts that are encoded apart and joined packet by packet,
+in one go. What encoders make of a frame depends on all before it, across key frames: of parts encoded apart and joined,
 frames were 2.0 gray levels from those in one go on average, 3.3 at most (H.264, parts of 50 frames of 640x360, painted
-by great-wave-tiny). It costs disk, 6.6 times the finished clip while it is made, and encoding is done by one process.
+by great-wave-tiny). It costs disk, 7 times the finished clip while it is made, and one process does all encoding.
 """
 
 import math

@@ -117,6 +117,19 @@ def test_parts_are_painted_anywhere_and_joined(item, output, painted):
     assert "://" in output or not Path(output, ".parts").exists()
 
 
+def test_a_clip_on_s3_is_cut_and_joined_there(clip, bucket, painted):
+    write(f"{bucket}/in/clip.mp4", clip.read_bytes())
+    item = item_of(f"{bucket}/in/clip.mp4")
+    pieces = pieces_of(item)
+
+    paint(pieces, f"{bucket}/out")
+    row = clips.join(pieces, f"{bucket}/out", OPTIONS, WHOLE)
+
+    check_row(row, item, painted)
+    assert names_below(f"{bucket}/out") == ["a/clip.mp4"]
+    assert read(f"{bucket}/out/a/clip.mp4") == painted
+
+
 def test_a_part_that_is_there_is_not_painted_again(clip, tmp_path):
     pieces = pieces_of(item_of(clip))
     paint(pieces[:1], str(tmp_path))
