@@ -349,5 +349,7 @@ def rounded(number: float) -> str:
     return f"{float(f'{number:.3g}'):,g}" if number < 1e6 else f"{float(f'{number:.3g}'):,.0f}"
 
 
+app = App(default_command=main, name="scale_numbers.py", version_flags=[], help_format="plaintext")
+
 if __name__ == "__main__":
-    App(default_command=main, help_format="plaintext")()
+    app()
