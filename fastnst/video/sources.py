@@ -18,4 +18,5 @@ class Source(Protocol):
 
 
 def opened(path: Path | Source) -> AbstractContextManager[Any]:
+    """The bytes of a clip as an open file; InputError for a path that leads to none."""
     return open_regular(path) if isinstance(path, Path) else path.open()
