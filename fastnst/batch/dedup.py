@@ -7,9 +7,10 @@ from typing import Protocol
 
 from fastnst.batch.items import Item, output_name
 from fastnst.batch.rows import Row
-from fastnst.batch.tasks import Contents, Copies, Done, Task, blocks
+from fastnst.batch.tasks import Contents, Done, Task, blocks
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError
+from fastnst.files import printable
 
 _SIZE = 16  # bytes of a digest
 _UNREADABLE = b"\0" * _SIZE  # which is like no other, and is told when it is painted
@@ -76,14 +77,10 @@ class Twins:
         """The items that look like none before them."""
         return (item for item in items if item.key not in self.first_of)
 
-    def copies(self, items: Iterable[Item], size: int) -> Iterator[Copies]:
-        """Work for the others, once it is known what became of the first ones."""
-        pairs = ((item, self._row(item)) for item in items if item.key in self.first_of)
-        while some := tuple(islice(pairs, size)):
-            yield Copies(some)
-
-    def _row(self, item: Item) -> Row:
-        row = self.rows[self.first_of[item.key]]
-        if row is None:
-            raise FastnstError(f"nothing became of {self.first_of[item.key]}; run this again")
-        return row
+    def told(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row]]:
+        """The other items, and what became of the ones that they look like."""
+        for item in items:
+            if (first := self.first_of.get(item.key)) is not None:
+                if (row := self.rows[first]) is None:
+                    raise FastnstError(f"nothing became of {printable(first)}; run this again")
+                yield item, row

@@ -213,12 +213,10 @@ class Painter:
         return None if data is None else blake2b(data, digest_size=16).digest()
 
     def _copies(self, pairs: Sequence[tuple[Item, Row]]) -> Iterator[Row]:
-        """What became of pictures that look like others: files are copied, in parts there is one for all of them."""
+        """Files of pictures that look like others, of which these are the painted rows."""
         for item, row in pairs:
-            if not row.painted or self.spec.store != "files":
-                yield replace(row, input=item.key, seconds=0.0, same_as=row.input)
-                continue
-            data, error = _tried(item, lambda row=row: read(join(self.spec.output, row.output or "")))  # type: ignore[misc]
+            place = join(self.spec.output, row.output or "")
+            data, error = _tried(item, lambda place=place: read(place))  # type: ignore[misc]
             painting = Painting(item.key, output_name(item, self.options), error or data or b"")
             yield from (replace(copied, same_as=row.input) for copied in self.store.put([painting]))
 

@@ -7,7 +7,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fastnst.batch.rows import Row
 from fastnst.batch.settings import begin, save
 from fastnst.batch.spec import Spec
 from fastnst.batch.spool import Spool
-from fastnst.batch.tasks import Task
+from fastnst.batch.tasks import Copies, Task
 from fastnst.config import BatchOptions
 from fastnst.config.batch import HERE, LOCAL
 from fastnst.errors import OutputError
@@ -188,11 +189,20 @@ class _Run:
             wave = flow.wave(self.engine.wave)
         if wave:
             return
-        copies = self.twins.copies(left, size)
-        for done in self.engine.paint([Task(number, work) for number, work in enumerate(copies)]):
-            if done.error is not None:
-                raise done.error
-            self._keep(done.rows)
+        self._paint_twins(left, size)
+
+    def _paint_twins(self, left: Spool, size: int) -> None:
+        """The rows of pictures that look like others; where these became files, copies of them."""
+        told = self.twins.told(left)
+        while some := tuple(islice(told, self.engine.wave)):
+            copied = [(item, row) for item, row in some if row.painted and self.spec.store == "files"]
+            same = [(item, row) for item, row in some if not (row.painted and self.spec.store == "files")]
+            self._keep([replace(row, input=item.key, seconds=0.0, same_as=row.input) for item, row in same])
+            works = [Copies(tuple(copied[start : start + size])) for start in range(0, len(copied), size)]
+            for done in self.engine.paint([Task(number, work) for number, work in enumerate(works)]):
+                if done.error is not None:
+                    raise done.error
+                self._keep(done.rows)
 
     def _twins(self, listed: Spool, size: int) -> Twins:
         twins = Twins.find(self.engine, listed, self.spec.options, size)

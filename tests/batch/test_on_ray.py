@@ -65,7 +65,7 @@ def test_killed_and_interrupted_it_goes_on_to_what_an_undisturbed_run_gives(tmp_
     told, said = run.communicate()
     outcome = json.loads(told)
     assert run.returncode == 1, said.decode()
-    assert outcome["already"] >= settled - 1 
+    assert outcome["already"] >= settled - 1
     assert outcome["already"] + outcome["painted"] + sum(outcome["failed"].values()) == 64
     assert files(output) == expected
     assert manifest(output) == manifest(tmp_path / "calm")
