@@ -130,11 +130,12 @@ def _local(options: BatchOptions, folder: str) -> dict[str, Any]:
 
 
 def _private(folder: str) -> dict[str, str]:
-    """What keeps a cluster of this machine to itself: it listens to this machine only, and to who has its token."""
+    """A cluster of this machine is for this run alone: it listens to this machine only, and to who has its token."""
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # in spite of its name: everything on 127.0.0.1
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # of 15, which lets everything else on this machine go first
         FOLDER_VARIABLE: folder,  # by which the guardian knows its processes
     }
 
