@@ -189,13 +189,18 @@ def _above(name: str, inputs: Sequence[str]) -> Iterable[Path]:
 def listed(name: str, output: Path, *, alone: bool) -> Listing:
     """The files that an input stands for; those an earlier run left in the output folder are none."""
     path = Path(name)
-    if not alone and os.path.lexists(path) and (_is_clutter(path) or _same(path, output)):
-        # What a shell makes of * has everything.
+    if not alone and is_named_by_a_shell(name, output):
         log.info("%s is left out; name it alone to stylize it", printable(path))
         return Listing()
     if is_folder(name):
         return files_below(path, [output])
     return files_matching(name, [output]) if is_many(name) else Listing([path])
+
+
+def is_named_by_a_shell(name: str, output: Path) -> bool:
+    """Whether what is there is clutter or the output: nobody but a shell, whose * has everything, names it."""
+    path = Path(name)
+    return os.path.lexists(path) and (_is_clutter(path) or _same(path, output))
 
 
 def _is_clutter(path: Path) -> bool:

@@ -7,7 +7,7 @@ import glob
 import os
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -38,6 +38,17 @@ def files_below(folder: Path, leave_out: Iterable[Path] = ()) -> Listing:
     `leave_out` names files and folders below it that are none of the owner's, such as the output of this very run.
     """
     listing = Listing()
+    for path, problem in each_below(folder, leave_out):
+        if problem is None:
+            listing.files.append(path)
+        else:
+            listing.unreadable[path] = problem
+    listing.files.sort()
+    return listing
+
+
+def each_below(folder: Path, leave_out: Iterable[Path] = ()) -> Iterator[tuple[Path, str | None]]:
+    """The same folder by folder, with names alone in memory: files, or what could not be followed, and why."""
     own = {identity for path in leave_out if (identity := _identity(path)) is not None}
     seen = (own | _above(folder)) - {_identity(folder)}
     folders, links = deque([folder]), deque[Path]()  # links wait, so that what they lead to is found under its own name
@@ -48,19 +59,17 @@ def files_below(folder: Path, leave_out: Iterable[Path] = ()) -> Listing:
         if identity is not None:
             seen.add(identity)
         try:
-            entries = entries_in(current)
+            names = _names(current, hidden=False)
         except OSError as error:
-            listing.unreadable[current] = _folder_problem(error)
+            yield current, _folder_problem(error)
             continue
-        for path in entries:
+        for path in map(current.joinpath, names):
             if path.is_symlink() and _identity(path) is None:
-                listing.unreadable[path] = _BROKEN
+                yield path, _BROKEN
             elif os.path.isdir(path):  # noqa: PTH112 (for what is_dir raises before Python 3.14)
                 (links if path.is_symlink() else folders).append(path)
             elif not own or _identity(path) not in own:
-                listing.files.append(path)
-    listing.files.sort()
-    return listing
+                yield path, None
 
 
 def files_matching(pattern: str, leave_out: Collection[Path] = ()) -> Listing:
@@ -130,14 +139,14 @@ def is_clutter(name: str) -> bool:
 
 
 def _entries(folder: Path, hidden: bool) -> list[Path]:
-    """The same, with hidden ones if these are asked for; companions, which macOS hides so, are ._x.jpg."""
+    return [folder / name for name in _names(folder, hidden)]
+
+
+def _names(folder: Path, hidden: bool) -> list[str]:
+    """The same names, with hidden ones if these are asked for; companions, which macOS hides so, are ._x.jpg."""
     names = os.listdir(folder)
     there = set(names)
-    return [
-        folder / name
-        for name in sorted(names)
-        if not is_left_out(name, hidden=hidden) and not _is_own(folder, name, there)
-    ]
+    return [name for name in sorted(names) if not is_left_out(name, hidden=hidden) and not _is_own(folder, name, there)]
 
 
 def is_left_out(name: str, *, hidden: bool = False) -> bool:

@@ -13,15 +13,16 @@ from itertools import islice
 from pathlib import Path
 
 from fastnst.ahead import each_ahead
-from fastnst.batch.items import Item, checked, failed, is_clip_name, is_wanted_name, output_name, safe, suffix_of
+from fastnst.batch.items import Item, failed, is_clip_name, is_wanted_name, name_problem, output_name, safe, suffix_of
 from fastnst.batch.lists import Base, is_list, items_of_list
 from fastnst.batch.tables import TABLES, items_of_table
 from fastnst.batch.tars import items_of_tars
 from fastnst.config import StylizeOptions
 from fastnst.errors import InputError, UsageError
 from fastnst.files import is_folder, printable
-from fastnst.folder import each_folder_once, is_many, listed, share_name
+from fastnst.folder import each_folder_once, is_many, is_named_by_a_shell, listed, share_name
 from fastnst.kinds import Kind, kind_of, why_unreadable
+from fastnst.listing import each_below
 from fastnst.shard import Shard
 from fastnst.storage.addresses import exists, is_remote, join, local_path
 from fastnst.storage.lists import SUFFIXES as LISTS
@@ -48,10 +49,12 @@ def items_of(inputs: Sequence[str], output: str, options: StylizeOptions, column
     do not answer or need a package.
     """
     listing = _Listing(inputs, output, options, column)
-    seen, found = _Seen(), False
+    seen, found, remote = _Seen(), False, is_remote(output)
     for item in listing.items():
-        item = checked(item, options, remote=is_remote(output))
         name = None if item.error is not None else output_name(item, options)
+        if name is not None and (problem := name_problem(name, remote=remote)):
+            item = failed(item.key, item.kept, InputError(f"{printable(item.key)} {problem}; give it another name"))
+            name = None
         if not seen.is_new(item.key if is_remote(item.key) else os.path.abspath(item.key)):  # noqa: PTH100
             log.info("%s is there more than once", printable(item.key))
             continue
@@ -165,22 +168,29 @@ class _Listing:
         if not is_many(name) and (within := self._within(name, alone=alone)) is not None:
             yield from within
             return
-        found, nothing = listed(name, self._folder, alone=alone), True
-        with closing(self._looked_into(found.files, Path(name) if is_folder(name) else None)) as items:
+        nothing = True
+        with closing(self._looked_into(self._each_file(name, alone=alone), name if is_folder(name) else None)) as items:
             for item in items:
                 nothing = False
                 yield item
         if nothing:
-            self.left = next((os.fspath(path) for path in found.files if suffix_of(path.name) in _MANY), None)
-        for one, reason in found.unreadable.items():
-            if self.ours(one.as_posix()):
-                error = InputError(f"{printable(one)} is left out: {reason}; make it readable, or remove it")
-                yield failed(os.fspath(one), one.as_posix(), error)
+            paths = (os.fspath(path) for path, _ in self._each_file(name, alone=alone))
+            self.left = next((path for path in paths if suffix_of(path) in _MANY), None)
 
-    def _looked_into(self, paths: Iterable[Path], folder: Path | None) -> Generator[Item]:
+    def _each_file(self, name: str, *, alone: bool) -> Iterator[tuple[Path, str | None]]:
+        """Local files that an input stands for, and what could not be followed, and why."""
+        if is_folder(name) and (alone or not is_named_by_a_shell(name, self._folder)):
+            yield from each_below(Path(name), [self._folder])
+            return
+        found = listed(name, self._folder, alone=alone)
+        yield from ((path, None) for path in found.files)
+        yield from found.unreadable.items()
+
+    def _looked_into(self, paths: Iterable[tuple[Path, str | None]], folder: str | None) -> Generator[Item]:
         """The items among files, below a folder or in none."""
         kept = partial(_kept, folder=folder)
-        ours = ((path, name) for path in paths if self.ours(name := kept(path)))
+        found = ((path, why, kept(path) if why is None else path.as_posix()) for path, why in paths)
+        ours = (one for one in found if self.ours(one[2]))
         portions = iter(lambda: list(islice(ours, _AT_ONCE)), [])
         with closing(each_ahead(_local_items, portions, _THREADS, _THREADS + 1)) as each:
             for items in each:
@@ -238,8 +248,7 @@ class _Listing:
         for other in _Listing(self.inputs, self.output, self.options, self.column).items():
             if other.key == item.key:
                 return  # what seemed to be the same was not
-            remote = is_remote(self.output)
-            if checked(other, self.options, remote=remote).error is None and output_name(other, self.options) == name:
+            if other.error is None and output_name(other, self.options) == name:
                 both = f"{printable(other.key)} and {printable(item.key)}"
                 place = printable(join(self.output, name))
                 raise UsageError(f"{both} would both become {place}; paint them into different folders")
@@ -269,21 +278,26 @@ def _refuse_packed(name: str) -> None:
         raise UsageError(f"{printable(name)} is a compressed tar, which cannot be read in parts; unpack it to a .tar")
 
 
-def _kept(path: Path, folder: Path | None) -> str:
+def _kept(path: Path, folder: str | None) -> str:
     return path.name if folder is None else path.relative_to(folder).as_posix()
 
 
-def _local_items(files: Iterable[tuple[Path, str]]) -> list[Item]:
-    """What becomes of local files, which are called so in the output folder."""
+def _local_items(files: Iterable[tuple[Path, str | None, str]]) -> list[Item]:
+    """What becomes of local files, which are called so in the output folder, or cannot be read for a reason."""
     items = []
-    for path, kept in files:
+    for path, why, kept in files:
+        name = os.fspath(path)
+        if why is not None:
+            error = InputError(f"{printable(path)} is left out: {why}; make it readable, or remove it")
+            items.append(failed(name, kept, error))
+            continue
         match kind_of(path, lambda path: clip_suffix(path) is not None):
             case Kind.PICTURE:
-                items.append(Item(os.fspath(path), os.fspath(path), kept))
+                items.append(Item(name, name, kept))
             case Kind.CLIP:
-                items.append(Item(os.fspath(path), os.fspath(path), kept, clip=True))
+                items.append(Item(name, name, kept, clip=True))
             case Kind.UNREADABLE:
-                items.append(failed(os.fspath(path), kept, why_unreadable(path)))
+                items.append(failed(name, kept, why_unreadable(path)))
             case Kind.OTHER:
                 log.info("%s is neither a picture nor a clip and is left alone", printable(path))
     return items

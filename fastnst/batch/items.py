@@ -77,19 +77,16 @@ def safe(name: str) -> str:
     return "/".join(parts)
 
 
-def checked(item: Item, options: StylizeOptions, *, remote: bool) -> Item:
-    """The item, or, if its output could not be called so on a disk or in a store (`remote`), one that is reported."""
-    if item.error is not None:
-        return item
-    name = output_name(item, options)
+def name_problem(name: str, *, remote: bool) -> str | None:
+    """Why an output could not be called so on a disk, or in a store (`remote`); None if it could."""
     encoded = name.encode(errors="surrogateescape")
-    if max(map(len, encoded.split(b"/"))) > _LONGEST - 4 or (remote and len(encoded) > 4 * _LONGEST):
-        problem = "is too long a name for its output"
-    elif remote and encoded != name.encode(errors="replace"):
-        problem = "has a name that is no text, which an address cannot have"
-    else:
-        return item
-    return failed(item.key, item.kept, InputError(f"{printable(item.key)} {problem}; give it another one"))
+    if (len(encoded) > _LONGEST and max(map(len, encoded.split(b"/"))) > _LONGEST) or (
+        remote and len(encoded) > 4 * _LONGEST
+    ):
+        return "is too long a name for its output"
+    if remote and encoded != name.encode(errors="replace"):
+        return "has a name that is no text, which an address cannot have"
+    return None
 
 
 def suffix_of(name: str) -> str:
