@@ -82,7 +82,7 @@ def open_cluster(options: BatchOptions, *, wants_gpu: bool) -> Iterator[Cluster]
             raise UnavailableError(f"no Ray cluster could be started: {printable(first_line(error))}") from error
         if options.address != LOCAL:
             _check_version(ray)
-        yield _shares(options, ray.cluster_resources(), wants_gpu=wants_gpu)
+        yield shares(options, ray.cluster_resources(), wants_gpu=wants_gpu)
 
 
 def _import_ray() -> Any:
@@ -239,7 +239,8 @@ def _check_version(ray: Any) -> None:
         )
 
 
-def _shares(options: BatchOptions, resources: Mapping[str, float], *, wants_gpu: bool) -> Cluster:
+def shares(options: BatchOptions, resources: Mapping[str, float], *, wants_gpu: bool) -> Cluster:
+    """What of a cluster's resources each process gets, and how many fit; UsageError if not one does."""
     cpus, gpus = options.cpus_per_actor, options.gpus_per_actor
     if gpus is None:
         gpus = 1.0 if wants_gpu else 0.0

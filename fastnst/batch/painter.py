@@ -19,12 +19,12 @@ from fastnst.batch.items import Item, output_name
 from fastnst.batch.paintings import Painting
 from fastnst.batch.rows import Row, failed
 from fastnst.batch.spec import GivenFile, Spec
-from fastnst.batch.stores import open_store
+from fastnst.batch.stores import is_of_name, open_store
 from fastnst.batch.tables import read_item
 from fastnst.batch.tasks import Clip, Contents, Copies, Done, Join, Pictures, Task
 from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.device import limit_threads
-from fastnst.errors import FastnstError, OutputError, first_line
+from fastnst.errors import FastnstError, OutputError, UnavailableError, first_line
 from fastnst.files import printable
 from fastnst.image import Picture, encode_picture, output_format
 from fastnst.storage.addresses import join, read
@@ -102,7 +102,8 @@ class Painter:
             case Pictures(items):
                 return Done(task.number, tuple(self.paint(items, mark)))
             case Clip(piece):
-                row = _row_of(piece.item, lambda: clips.paint(self.stylizer, piece, *self._target))
+                stylizer = self.stylizer  # an error of opening it is none of a clip
+                row = _row_of(piece.item, lambda: clips.paint(stylizer, piece, *self._target))
                 return Done(task.number, () if row is None else (row,))
             case Join(pieces):
                 row = _row_of(pieces[0].item, lambda: clips.join(pieces, *self._target))
@@ -249,11 +250,21 @@ def _tried(item: Item, work: Callable[[], T]) -> tuple[T | None, FastnstError | 
 
 
 def _row_of(item: Item, work: Callable[[], Row | None]) -> Row | None:
-    """The row of a clip; OutputError, which concerns all of them, and a package that is not there are raised."""
+    """The row of a clip; what concerns all of the output is raised."""
     started = time.perf_counter()
-    try:
-        return work()
-    except (OutputError, ModuleNotFoundError):
-        raise
-    except FastnstError as error:
-        return failed(item.key, error, error.code, time.perf_counter() - started)
+
+    def missed() -> Row | None:
+        try:
+            return work()
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"{printable(item.key)} is a video, which needs the package {error.name}; "
+                'run: pip install "fastnst[video]", and this again'
+            ) from error
+
+    row, error = _tried(item, missed)
+    if error is None:
+        return row
+    if isinstance(error, OutputError) and not is_of_name(error):
+        raise error
+    return failed(item.key, error, error.code, time.perf_counter() - started)
