@@ -50,6 +50,7 @@ def end_all(folder: bytes, spared: "set[int]") -> bool:
 
 
 def main() -> None:
+    """Wait for the owner's end, and see to it that nothing is left of its cluster."""
     folder = os.fsencode(sys.argv[1])
     spared = {os.getpid(), os.getppid()}
     sys.stdin.buffer.read()

@@ -21,6 +21,7 @@ from fastnst.cli import main
 from fastnst.cli.main import RENAMED, app
 
 COMMANDS = [
+    "batch",
     "benchmark",
     "dream",
     "evaluate",
@@ -28,6 +29,7 @@ COMMANDS = [
     "finetune",
     "import",
     "info",
+    "merge",
     "optimize",
     "reconstruct",
     "serve",
@@ -174,6 +176,7 @@ def test_exit_statuses_are_those_the_readers_of_the_documentation_rely_on():
         "OutputError": 5,
         "DivergedError": 6,
         "StoppedError": 1,
+        "StorageError": 1,
         "Interrupted": 1,  # of the class; each one carries 128 and its signal
     }
     assert errors.Interrupted("", signal.SIGINT).exit_status == 130
