@@ -30,9 +30,10 @@ from fastnst.batch.spool import Spool
 from fastnst.batch.tasks import Copies, Task
 from fastnst.config import BatchOptions
 from fastnst.config.batch import HERE, LOCAL
-from fastnst.errors import OutputError
+from fastnst.errors import OutputError, UsageError
 from fastnst.files import printable
 from fastnst.storage.addresses import is_remote, join, list_files, read
+from fastnst.video.stylize import check_pictures
 
 # What of the options says nothing of how pictures look.
 _NO_SETTINGS = {"overwrite", "skip_existing", "fail_fast", "batch_size", "shard"}
@@ -76,6 +77,7 @@ def run_batch(inputs: Sequence[str], spec: Spec, options: BatchOptions, hooks: H
         stack.enter_context(only_batch(place))
         known = begin(spec.output, settings, place=place, tag=spec.tag, overwrite=spec.options.overwrite)
         listed = stack.enter_context(closing(Spool(items_of(inputs, spec.output, spec.options, options.column))))
+        _check_clips(listed, spec, options)
         journal = stack.enter_context(
             Journal(spec.output, place, whole=not spec.tag, retry_failed=options.retry_failed)
         )
@@ -121,6 +123,16 @@ def _fingerprint(style: object) -> str:
     if not os.path.isfile(name):  # noqa: PTH113
         return name
     return f"{Path(name).name} {hashlib.sha256(read(name)).hexdigest()[:16]}"
+
+
+def _check_clips(listed: Spool, spec: Spec, options: BatchOptions) -> None:
+    """UsageError for options of clips where there is none, in no shard."""
+    if listed.clips or spec.tag:
+        return
+    check_pictures(spec.output, spec.options, replace(spec.clip, smooth=0.0))
+    given = {"--split": options.split, "--smooth": spec.clip.smooth}
+    if useless := [name for name, value in given.items() if value]:
+        raise UsageError(f"{useless[0]} is for clips, of which there is none among the inputs; leave it out")
 
 
 def _to_paint(journal: Journal, listed: Spool, spec: Spec, *, is_new: bool) -> Iterator[Item]:

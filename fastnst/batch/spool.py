@@ -17,7 +17,7 @@ class Spool:
 
     def __init__(self, items: Iterable[Item]) -> None:
         """Draw them all; OutputError if there is no room for them."""
-        self.count = 0
+        self.count = self.clips = 0
         self._file: BinaryIO = tempfile.TemporaryFile(prefix="fastnst.")  # noqa: SIM115 (open as long as this is)
         try:
             self._keep(iter(items))
@@ -34,6 +34,7 @@ class Spool:
         while some := list(islice(waiting, _AT_ONCE)):
             pickle.dump(some, self._file, pickle.HIGHEST_PROTOCOL)
             self.count += len(some)
+            self.clips += sum(item.clip for item in some)
         self._file.flush()
 
     def close(self) -> None:
