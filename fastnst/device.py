@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import os
 import sys
 from functools import cache
@@ -21,6 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 Device = Literal["auto", "cpu", "cuda"]
 
 _onnx_threads = 0  # what ONNX Runtime takes for: as many as there are cores
+_LIMITS = Path("/sys/fs/cgroup")  # of the container that this process is in
 
 
 def torch_device(device: Device) -> "torch.device":
@@ -39,6 +41,8 @@ def torch_device(device: Device) -> "torch.device":
             f"--device cuda was asked for but torch {torch.__version__} {built}, or use --device cpu"
         )
     chosen = "cuda" if available and device != "cpu" else "cpu"
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())  # it does not look at the limit of a container
     log.info("torch runs on %s", chosen)
     return torch.device(chosen)
 
@@ -74,15 +78,29 @@ def onnx_runtime() -> Any:
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, by the system and by a container's limit, of which a part counts as one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, _limited_cores() or allowed)
+
+
+def _limited_cores() -> int | None:
+    """How many cores a container may use; None without a limit."""
+    try:
+        if (_LIMITS / "cpu.max").exists():
+            quota, period = map(int, (_LIMITS / "cpu.max").read_text().split())
+        else:  # of the first version of cgroups
+            quota, period = (int((_LIMITS / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+    except (OSError, ValueError):  # none, or "max"
+        return None
+    return math.ceil(quota / period) if quota > 0 and period > 0 else None
 
 
 def onnx_session_options() -> Any:
     """Options for a session of ONNX Runtime, which says nothing and computes in the threads that limit_threads set."""
     options = onnx_runtime().SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = _onnx_threads
+    # It counts cores itself, and rightly, but for the limit of a container.
+    options.intra_op_num_threads = _onnx_threads or (cores() if _limited_cores() else 0)
     return options
 
 
@@ -145,9 +163,8 @@ def free_memory() -> int | None:
         free = int(meminfo["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
-    limits = Path("/sys/fs/cgroup")
     try:
-        limit = int((limits / "memory.max").read_text()) - int((limits / "memory.current").read_text())
+        limit = int((_LIMITS / "memory.max").read_text()) - int((_LIMITS / "memory.current").read_text())
     except (OSError, ValueError):  # none, or "max"
         return free
     return min(free, limit)

@@ -3,10 +3,12 @@
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from fastnst.ahead import each_ahead
 from fastnst.batch.paintings import Painting, sha256_of
 from fastnst.batch.parts import ParquetStore, TarStore
 from fastnst.batch.rows import Row
@@ -14,6 +16,8 @@ from fastnst.config.batch import StoreKind
 from fastnst.errors import FastnstError, OutputError, StorageError
 from fastnst.files import remove_leftovers
 from fastnst.storage.addresses import is_remote, join, upload, write
+
+_UPLOADS = 8  # at the same time: an address takes its time for each, however small
 
 # What a disk says of one name that it does not take; all else concerns every painting.
 _NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EILSEQ, errno.EINVAL}
@@ -52,7 +56,11 @@ class FileStore:
     _visited: set[Path] = field(default_factory=set)
 
     def put(self, paintings: Iterable[Painting]) -> Iterator[Row]:
-        return map(self._put, paintings)
+        if not is_remote(self.output):
+            yield from map(self._put, paintings)
+            return
+        with closing(each_ahead(self._put, paintings, _UPLOADS, _UPLOADS)) as rows:
+            yield from rows
 
     def _put(self, painting: Painting) -> Row:
         content = painting.content
