@@ -23,7 +23,7 @@ from fastnst.batch.painter import FOLDER_VARIABLE
 from fastnst.config import BatchOptions
 from fastnst.config.batch import LOCAL
 from fastnst.device import cores
-from fastnst.errors import FastnstError, UnavailableError, UsageError, first_line
+from fastnst.errors import UnavailableError, UsageError, first_line
 from fastnst.files import printable
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ def open_cluster(options: BatchOptions, *, wants_gpu: bool) -> Iterator[Cluster]
         ray = _import_ray()
         try:
             stack.enter_context(_started(ray, started))
-        except FastnstError:
-            raise
+        except SystemExit as error:  # what Ray makes of SIGTERM while it starts
+            raise KeyboardInterrupt(signal.SIGTERM) from error
         except Exception as error:
             raise UnavailableError(f"no Ray cluster could be started: {printable(first_line(error))}") from error
         if options.address != LOCAL:
