@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -119,14 +119,17 @@ class Journal(AbstractContextManager["Journal"]):
 
     def is_settled(self, key: str) -> bool:
         """Whether an earlier run painted this input, or found that it cannot be painted (but with retry_failed)."""
-        return next(self._settled.among([key]))
+        settled, _ = next(self._settled.among([key]))
+        return settled
 
-    def pending(self, items: "Iterable[Item]") -> "Iterator[Item]":
-        """The items that are not settled, in order."""
+    def pending(self, items: "Iterable[Item]", is_gone: "Callable[[Item], bool]" = lambda _: False) -> "Iterator[Item]":
+        """The items that are not settled, in order, and those that were painted but whose painting `is_gone`."""
         waiting = iter(items)
         while group := list(islice(waiting, _AT_ONCE)):
             settled = self._settled.among([item.key for item in group])
-            yield from (item for item, done in zip(group, settled, strict=True) if not done)
+            for item, (done, painted) in zip(group, settled, strict=True):
+                if not done or (painted and is_gone(item)):
+                    yield item
 
     def refuse_taken(self, key: str, name: str) -> None:
         """UsageError if an earlier run painted the output `name`, relative to the folder, from another input."""

@@ -142,7 +142,7 @@ def _to_paint(journal: Journal, listed: Spool, spec: Spec, *, is_new: bool) -> I
     there = _existing(spec.output) if careful else lambda _: False
     if is_new and not files:
         refuse_parts(spec.output)
-    for item in journal.pending(listed):
+    for item in journal.pending(listed, _is_gone(spec)):
         name = output_name(item, spec.options)
         if item.error is None and there(name):
             if skip:
@@ -154,6 +154,13 @@ def _to_paint(journal: Journal, listed: Spool, spec: Spec, *, is_new: bool) -> I
         if files and item.error is None:
             journal.refuse_taken(item.key, name)
         yield item
+
+
+def _is_gone(spec: Spec) -> Callable[[Item], bool]:
+    """Whether a file that was painted was removed since; at an address, where that takes a request each, none was."""
+    if spec.store != "files" or is_remote(spec.output):
+        return lambda _: False
+    return lambda item: not os.path.lexists(join(spec.output, output_name(item, spec.options)))
 
 
 def _existing(output: str) -> Callable[[str], bool]:

@@ -22,7 +22,7 @@ class Settled:
             states.append(_PAINTED * row.painted + _SETTLED * row.is_settled(retry_failed=retry_failed))
             if row.output is not None and row.same_as is None and "::" not in row.output:
                 outputs += digest(row.output)[:8] + name[:8]
-        self._inputs = _settled_inputs(inputs, states)  # sorted digests
+        self._inputs, self._painted = _settled_inputs(inputs, states)  # sorted digests, and whether there is a painting
         pairs = np.frombuffer(outputs, np.uint64).reshape(-1, 2)
         order = np.argsort(pairs[:, 0], kind="stable")
         self._outputs, self._owners = pairs[order, 0], pairs[order, 1]
@@ -32,15 +32,16 @@ class Settled:
 
     @property
     def nbytes(self) -> int:
-        return int(self._inputs.nbytes + self._outputs.nbytes + self._owners.nbytes)
+        return int(self._inputs.nbytes + self._painted.nbytes + self._outputs.nbytes + self._owners.nbytes)
 
-    def among(self, keys: Sequence[str]) -> "Iterator[bool]":
-        """For each key whether it is settled."""
+    def among(self, keys: Sequence[str]) -> Iterator[tuple[bool, bool]]:
+        """For each key whether it is settled, and whether that is because it was painted."""
         if not len(self._inputs):
-            return iter([False] * len(keys))
+            return iter([(False, False)] * len(keys))
         wanted = np.frombuffer(b"".join(map(digest, keys)), "S16")
         at = np.searchsorted(self._inputs, wanted).clip(max=len(self._inputs) - 1)
-        return iter((self._inputs[at] == wanted).tolist())
+        settled = self._inputs[at] == wanted
+        return zip(settled.tolist(), (settled & self._painted[at]).tolist(), strict=True)
 
     def is_taken(self, key: str, output: str) -> bool:
         """Whether an output was painted from another input, but for about one chance in 10^19 for each row there is."""
@@ -50,15 +51,15 @@ class Settled:
         return bool(last > first) and owner not in self._owners[first:last]
 
 
-def _settled_inputs(inputs: bytearray, states: bytearray) -> "npt.NDArray[np.bytes_]":
-    """The sorted digests of those whose last row, painted ones first of all, is settled."""
+def _settled_inputs(inputs: bytearray, states: bytearray) -> "tuple[npt.NDArray[np.bytes_], npt.NDArray[np.bool_]]":
+    """The sorted digests of those whose last row, painted ones first of all, is settled, and which are painted."""
     names, state = np.frombuffer(inputs, "S16"), np.frombuffer(states, np.uint8)
     if not len(names):
-        return names
+        return names, np.zeros(0, bool)
     order = np.argsort(names, kind="stable")
     names, state = names[order], state[order]
     starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
     ends = np.append(starts[1:], len(names))
     painted = np.maximum.reduceat(state & _PAINTED, starts) > 0
-    settled: npt.NDArray[np.bytes_] = names[starts][painted | ((state[ends - 1] & _SETTLED) > 0)]
-    return settled
+    settled = painted | ((state[ends - 1] & _SETTLED) > 0)
+    return names[starts][settled], painted[settled]

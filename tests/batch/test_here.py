@@ -81,6 +81,19 @@ def test_a_second_run_does_nothing_and_a_new_picture_is_all_that_is_done(folder,
     assert (more.painted, more.settled, more.totals.painted) == (1, 6, again.totals.painted + 1)
 
 
+def test_a_painting_that_was_removed_is_painted_again_and_nothing_else(folder, expected, onnx_style, tmp_path):
+    painted(folder, tmp_path / "out", onnx_style)
+    before = manifest(tmp_path / "out")
+    gone = sorted(expected)[3]
+    (tmp_path / "out" / gone).unlink()
+
+    outcome = painted(folder, tmp_path / "out", onnx_style)
+
+    assert (outcome.painted, sum(outcome.failed.values()), outcome.settled) == (1, 0, 19)
+    assert files(tmp_path / "out") == expected
+    assert manifest(tmp_path / "out") == before
+
+
 def test_damaged_pictures_are_tried_again_if_asked(onnx_style, tmp_path):
     noise_file(tmp_path / "in" / "a.png")
     picture = noise_file(tmp_path / "in" / "b.png")

@@ -51,7 +51,10 @@ def test_a_name_without_a_command_gets_the_one_it_needs(words, command, said):
         (["version"], "did you mean fastnst --version?"),
         (["benchmark", "photo"], "photo is no command of fastnst benchmark; give one of stylize, train"),
         (["visualize", "filter"], "did you mean fastnst visualize filters?"),
-        (["frobnicate"], "give one of batch, benchmark, dream, evaluate, export, finetune, import, info, merge, optimize"),
+        (
+            ["frobnicate"],
+            "give one of batch, benchmark, dream, evaluate, export, finetune, import, info, merge, optimize",
+        ),
         (["help", "frobnicate"], "frobnicate is no command of fastnst; give one of"),
         (["--frobnicate", "x"], "--frobnicate comes before any command; begin with one of batch, benchmark"),
         (["https://example.org/a.jpg"], "https://example.org/a.jpg is an address, and addresses are not fetched"),
