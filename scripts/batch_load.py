@@ -2,8 +2,8 @@
 
 `check` paints pictures made of those in a folder, some of them damaged, kills two of the processes that paint and then
 the one that leads them, goes on, and compares every file and row with what `fastnst stylize` and an undisturbed run
-give. `speed` lets both take turns on the same pictures. `overhead` is what Ray takes beside the work. Lines of JSON
-come out, and a last one with the verdict; exit status 1 if its list `wrong` is not empty.
+give. `speed` lets both take turns on the same pictures. `overhead` is what Ray takes for blocks without work. Lines of
+JSON come out, and a last one with the verdict; exit status 1 if its list `wrong` is not empty.
 
 Usage: .venv/bin/python scripts/batch_load.py check|speed|overhead PHOTOS [--count 2000]
 """
@@ -29,7 +29,12 @@ from typing import Any
 from cyclopts import App
 from PIL import Image
 
+from fastnst.batch.cluster import open_cluster
 from fastnst.batch.guardian import belongs
+from fastnst.batch.on_ray import OnRay
+from fastnst.batch.spec import spec_of
+from fastnst.batch.tasks import Contents, Task
+from fastnst.config import BatchOptions, ClipOptions, StylizeOptions
 
 FASTNST = (sys.executable, "-m", "fastnst")
 SIZES = (96, 128, 192, 256, 384, 512)
@@ -328,24 +333,22 @@ def speed(
 
 
 @app.command
-def overhead(*, count: int = 4000, rounds: int = 3) -> int:
-    """What Ray takes for a picture beside the work: the smallest pictures, on one actor and in one process."""
-    with _workplace() as place:
-        folder = place / "pictures"
-        folder.mkdir()
-        for number in range(count):
-            Image.new("RGB", (16, 16), (number % 256, number // 256, 0)).save(folder / f"{number:05}.png")
-        taken: list[float] = []
+def overhead(*, count: int = 1000, rounds: int = 3) -> int:
+    """What Ray takes for a block of pictures beside the work: blocks without any, on one actor."""
+    spec = spec_of("unused", ["great-wave-tiny"], StylizeOptions(), ClipOptions(), "files")
+    options = BatchOptions(actors=1)
+    taken: list[float] = []
+    with open_cluster(options, wants_gpu=False) as cluster:
+        engine = OnRay(cluster, spec.carried(1, 0), "overhead")
         for number in range(rounds):
-            rates: dict[str, float] = {}
-            for name, more in {"ray": ("--actors", "1"), "none": ("--address", "none")}.items():
-                with batch(folder, place / name, "--style", "great-wave-tiny", *more) as run:
-                    run.process.wait()
-                rates[name] = run.steady()
-                shutil.rmtree(place / name)
-            taken.append(1 / rates["ray"] - 1 / rates["none"])
-            _tell(f"round {number + 1}", {**rates, "milliseconds": round(1000 * taken[-1], 3)})
-        return _verdict({"milliseconds for a picture": round(1000 * median(taken), 3)}, [])
+            tasks = [Task(number * count + one, Contents(())) for one in range(count)]
+            ends = [time.monotonic() for _ in engine.paint(tasks)]
+            inner = ends[count // 10 : -count // 10]
+            taken.append(1000 * (inner[-1] - inner[0]) / (len(inner) - 1))
+            _tell(f"round {number + 1}", {"milliseconds for a block": round(taken[-1], 3)})
+    whole = median(taken)
+    for_one = round(whole / options.block_size, 3)
+    return _verdict({"milliseconds for a block": round(whole, 3), "for each of its 16 pictures": for_one}, [])
 
 
 @contextmanager
