@@ -19,7 +19,6 @@ from typing import Any
 
 import fastnst
 from fastnst.batch import guardian
-from fastnst.batch.painter import FOLDER_VARIABLE
 from fastnst.config import BatchOptions
 from fastnst.config.batch import LOCAL
 from fastnst.device import cores
@@ -136,7 +135,8 @@ def _private(folder: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_worker_niceness": "0",  # of 15, which lets everything else on this machine go first
-        FOLDER_VARIABLE: folder,  # by which the guardian knows its processes
+        "TMPDIR": folder,  # what actors have in hand when they are killed goes with the cluster
+        "FASTNST_CLUSTER": folder,  # by which the guardian knows its processes
     }
 
 

@@ -32,7 +32,6 @@ from fastnst.stylize import Stylizer, content_limits, decode_content
 
 log = logging.getLogger(__name__)
 
-FOLDER_VARIABLE = "FASTNST_CLUSTER"  # names the folder of a cluster of this machine
 IN_HAND = 3  # pictures being read, painted or written, beside those that wait for others of their size
 _WAITING = 50_000_000  # pixels of those
 
@@ -81,10 +80,7 @@ class Painter:
 
     @cached_property
     def _kept(self) -> "tempfile.TemporaryDirectory[str]":
-        # Ray kills its processes, but the folder of a cluster of this machine goes with that.
-        return tempfile.TemporaryDirectory(
-            prefix="fastnst.", dir=os.environ.get(FOLDER_VARIABLE), ignore_cleanup_errors=True
-        )
+        return tempfile.TemporaryDirectory(prefix="fastnst.", ignore_cleanup_errors=True)
 
     def _unpacked(self, style: str | GivenFile) -> str:
         if isinstance(style, str):
