@@ -32,12 +32,23 @@ from fastnst.stylize import Stylizer, content_limits, decode_content
 
 log = logging.getLogger(__name__)
 
+READS = 8  # at the same time: a store takes its time for each, however small
 IN_HAND = 3  # pictures being read, painted or written, beside those that wait for others of their size
 _WAITING = 50_000_000  # pixels of those
 
 Mark = Callable[[int], bool]  # hears which picture of a block is begun, and whether it may be
 
 T = TypeVar("T")
+
+
+@dataclass
+class _Read:
+    """The bytes of a picture, or why there are none."""
+
+    item: Item
+    data: bytes | None
+    error: FastnstError | None
+    seconds: float
 
 
 @dataclass
@@ -137,9 +148,9 @@ class Painter:
     def _all_at_once(self, items: Iterable[Item]) -> Generator[Painting]:
         stylizer = self.stylizer  # an error of opening it is none of a picture
         batch = self.spec.clip.batch_size
-        decoded = each_ahead(self._decoded, items, 2, IN_HAND + batch - 1)
         with (
-            closing(decoded),
+            closing(each_ahead(self._read, items, READS, READS)) as given,
+            closing(each_ahead(self._decoded, given, 2, IN_HAND + batch - 1)) as decoded,
             closing(self._stylized(stylizer, decoded)) as stylized,
             closing(each_ahead(self._painting, stylized, 2, IN_HAND)) as painted,
             closing(read_ahead(painted, 1)) as paintings,
@@ -151,17 +162,20 @@ class Painter:
             if not mark(number):
                 yield Painting(item.key, output_name(item, self.options), died_of(item))
                 continue
-            decoded = self._decoded(item)
+            decoded = self._decoded(self._read(item))
             yield self._painting(decoded if decoded.picture is None else self._together(self.stylizer, [decoded])[0])
 
-    def _decoded(self, item: Item) -> _Decoded:
+    def _read(self, item: Item) -> _Read:
         started = time.perf_counter()
-        picture, error = _tried(item, lambda: self._content(item))
-        return _Decoded(item, picture, error, time.perf_counter() - started)
+        data, error = _tried(item, lambda: read_item(item, content_limits(self.options).size))
+        return _Read(item, data, error, time.perf_counter() - started)
 
-    def _content(self, item: Item) -> Picture:
-        data = read_item(item, content_limits(self.options).size)
-        return decode_content(data, printable(item.key), self.options)
+    def _decoded(self, given: _Read) -> _Decoded:
+        started = time.perf_counter()
+        item, data, picture, error = given.item, given.data, None, given.error
+        if data is not None:
+            picture, error = _tried(item, lambda: decode_content(data, printable(item.key), self.options))
+        return _Decoded(item, picture, error, given.seconds + time.perf_counter() - started)
 
     def _stylized(self, stylizer: Stylizer, decoded: Iterable[_Decoded]) -> Generator[_Decoded]:
         """The same pictures painted, those of one size together, in the order in which enough of them are there."""
@@ -206,7 +220,7 @@ class Painter:
         return Painting(one.item.key, name, error or content or b"", seconds)
 
     def _digest(self, item: Item) -> bytes | None:
-        data, _ = _tried(item, lambda: read_item(item, content_limits(self.options).size))
+        data = self._read(item).data
         return None if data is None else blake2b(data, digest_size=16).digest()
 
     def _copies(self, pairs: Sequence[tuple[Item, Row]]) -> Iterator[Row]:
