@@ -29,7 +29,6 @@ EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
-    "filelock": "batch",
     "av": "video",
     "starlette": "serve",
     "uvicorn": "serve",
