@@ -130,7 +130,7 @@ def test_what_is_before_damage_is_taken(place):
         (b"", "no tar"),
         (b"no tar at all", "no tar"),
         (bytes(range(256)) * 8, "no tar"),
-        (gzip.compress(b"x"), "gunzip"),
+        (gzip.compress(b"x", mtime=0), "gunzip"),
         (b"\x28\xb5\x2f\xfd123", "unzstd"),
     ],
 )
