@@ -6,10 +6,11 @@ painted one by one, and one that was in hand at three deaths is given up.
 """
 
 import json
-import pickle
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
+
+import numpy as np
 
 from fastnst.batch.cluster import Cluster
 from fastnst.batch.painter import Painter, died_of
@@ -60,12 +61,9 @@ class Worker:
     def __init__(self, spec: Spec, run: str) -> None:
         self.painter, self.run = Painter(spec), run
 
-    def __call__(self, table: Any) -> Any:
-        """A table of one task -> a table of what became of it, each pickled."""
-        import pyarrow
-
-        done = self._done(pickle.loads(table["task"][0].as_py()))  # noqa: S301 (of the same run)
-        return pyarrow.table({"done": [pickle.dumps(done)]})
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A column of one task -> a column of what became of it."""
+        return {"done": _column([self._done(task) for task in batch["task"]])}
 
     def _done(self, task: Task) -> Done:
         begun = Begun(self.run, task.number)
@@ -120,23 +118,27 @@ class OnRay:
         raise FastnstError(f"Ray did not finish {len(left)} of {len(tasks)} tasks; run this again")
 
     def _mapped(self, tasks: Sequence[Task]) -> Generator[Done]:
-        import pyarrow
         import ray.data
 
         _keep_quiet(ray.data.DataContext.get_current())
-        tables = [pyarrow.table({"task": [pickle.dumps(task)]}) for task in tasks]
-        dataset = ray.data.from_arrow(tables).map_batches(
+        dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks)).map_batches(
             Worker,
             fn_constructor_args=(self.spec, self.run),
             batch_size=1,
-            batch_format="pyarrow",
+            batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=min(self.cluster.actors, len(tasks))),
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus or None,
         )
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for one in batch["done"]:
-                yield pickle.loads(one.as_py())  # noqa: S301 (of the same run)
+        for batch in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield from batch["done"]
+
+
+def _column(values: Sequence[Done]) -> Any:
+    """Objects as a column of Ray's, one each."""
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
 
 
 def _keep_quiet(context: Any) -> None:

@@ -1,7 +1,7 @@
 """Rows sorted by input, one for each, in little memory, however many they are."""
 
 import heapq
-import marshal
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -107,7 +107,8 @@ class _Sorter:
         try:
             file = self._stack.enter_context(tempfile.TemporaryFile(dir=self._folder))  # noqa: SIM115
             while some := list(islice(waiting, _AT_ONCE)):
-                marshal.dump(some, file)
+                lines = [(*record[:3], record[3].decode()) for record in some]
+                file.write(json.dumps(lines).encode() + b"\n")
             file.flush()
         except OSError as error:
             where = printable(self._folder or tempfile.gettempdir())
@@ -118,9 +119,6 @@ class _Sorter:
 
 def _read(file: BinaryIO) -> "Iterator[Record]":
     file.seek(0)
-    while True:
-        try:
-            some = marshal.load(file)  # noqa: S302 (this process wrote it, into a file that has no name)
-        except EOFError:
-            return
-        yield from some
+    while line := file.readline():
+        for *about, text in json.loads(line):
+            yield about[0], about[1], about[2], text.encode()

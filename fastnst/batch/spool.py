@@ -1,10 +1,11 @@
 """A listing of any length, kept in a file that has no name, so that it is made once and its length is known."""
 
-import pickle
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, replace
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fastnst.batch.items import Item
 from fastnst.errors import OutputError
@@ -32,7 +33,7 @@ class Spool:
 
     def _keep(self, waiting: Iterator[Item]) -> None:
         while some := list(islice(waiting, _AT_ONCE)):
-            pickle.dump(some, self._file, pickle.HIGHEST_PROTOCOL)
+            self._file.write(json.dumps([astuple(item) for item in some]).encode() + b"\n")
             self.count += len(some)
             self.clips += sum(item.clip for item in some)
         self._file.flush()
@@ -48,6 +49,11 @@ class Spool:
         position, left = 0, self.count
         while left:
             self._file.seek(position)  # another iteration may have moved it
-            some: list[Item] = pickle.load(self._file)  # noqa: S301 (it was written here)
+            some = [_item(values) for values in json.loads(self._file.readline())]
             position, left = self._file.tell(), left - len(some)
             yield from some
+
+
+def _item(values: list[Any]) -> Item:
+    item = Item(*values)
+    return item if item.row is None else replace(item, row=(item.row[0], item.row[1]))  # JSON knows no tuples
