@@ -85,6 +85,12 @@ class _Seen:
         return len(self._outputs) > before
 
 
+def _is_missing(name: str) -> bool:
+    """Whether this would be one local file, but nothing is there."""
+    several = is_remote(name) or is_many(name) or is_packed(name) or len(braced(name)) > 1
+    return not several and not os.path.lexists(local_path(name))
+
+
 @dataclass
 class _Ours:
     """Whether names are in the shard of this run; `others` is set once one is not."""
@@ -117,6 +123,8 @@ class _Listing:
         """Every item, in the order of the inputs; some perhaps more than once."""
         if "-" in self.inputs:
             raise UsageError("standard input is one picture, which fastnst stylize paints; give files or folders")
+        if len(self.inputs) == 1 and _is_missing(self.inputs[0]):
+            raise InputError(f"{printable(self.inputs[0])} is not there; give files or folders with pictures")
         names = [name for given in self.inputs for name in self._named(given)]
         once = set(each_folder_once([name for name in names if not is_remote(name)]))
         tars: list[str] = []

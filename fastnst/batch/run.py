@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -85,7 +85,8 @@ def run_batch(inputs: Sequence[str], spec: Spec, options: BatchOptions, hooks: H
         hooks.on_plan(len(left), len(listed) - len(left))
         actors = 0
         if len(left):
-            with _engine(painter, spec, options) as (engine, actors):
+            works = len(left) > left.failed  # else there is nothing but rows to write
+            with _engine(painter, spec, options) if works else nullcontext((Here(painter), 0)) as (engine, actors):
                 if known is None:
                     save(spec.output, settings)
                 remove_orphans(spec.output, spec.tag, journal.parts)

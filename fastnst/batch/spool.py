@@ -18,7 +18,7 @@ class Spool:
 
     def __init__(self, items: Iterable[Item]) -> None:
         """Draw them all; OutputError if there is no room for them."""
-        self.count = self.clips = 0
+        self.count = self.clips = self.failed = 0
         self._file: BinaryIO = tempfile.TemporaryFile(prefix="fastnst.")  # noqa: SIM115 (open as long as this is)
         try:
             self._keep(iter(items))
@@ -36,6 +36,7 @@ class Spool:
             self._file.write(json.dumps([astuple(item) for item in some]).encode() + b"\n")
             self.count += len(some)
             self.clips += sum(item.clip for item in some)
+            self.failed += sum(item.error is not None for item in some)
         self._file.flush()
 
     def close(self) -> None:

@@ -72,6 +72,7 @@ def test_all_painted_is_status_0_and_quiet_is_quiet(onnx_style, tmp_path, capfd)
     ("words", "status", "said"),
     [
         ("empty", 4, "no pictures in"),
+        ("missing.txt", 4, "missing.txt is not there"),
         ("table.jsonl --column photo", 2, "has no column photo"),
         ("in other", 2, "would both become"),
         ("in --address ray://10.0.0.1:10001", 2, "Ray Data does not work"),
@@ -143,3 +144,14 @@ def test_a_cluster_that_does_not_answer(tmp_path, onnx_style):
     assert done.returncode == 3
     assert f"no Ray cluster answers at {address}" in done.stderr
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_where_there_is_nothing_to_paint_no_cluster_is_started(tmp_path, onnx_style):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+
+    words = ("batch", tmp_path / "in", "-o", tmp_path / "out", "-s", onnx_style)
+    done = run_program(WITHOUT.format(names=["ray"]), *words)
+
+    assert done.returncode == 1, done.stderr
+    assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text())["code"] == "unsupported_format"
