@@ -23,6 +23,7 @@ onnx_forms = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(onnx_forms)
 
 
+@pytest.mark.long
 def test_script_compares_forms_with_a_plain_export():
     command = [sys.executable, SCRIPT, "--preset", "tiny", "--size", "32", "--rounds", "1", "--json"]
 

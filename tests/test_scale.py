@@ -217,6 +217,7 @@ class TestFleet:
         assert run.hours > self.run().hours
         assert run == self.run(node_hours=0.02, back_minutes=0.1)
 
+    @pytest.mark.long
     def test_on_ray_itself_nothing_is_lost_when_a_node_dies_and_no_run_beats_the_simulated_one(self):
         pytest.importorskip("ray", reason="ray is not installed")
         words = ["--nodes", 2, "--actors", 1, "--blocks", 24, "--block-size", 10, "--seconds", 0.1]

@@ -64,6 +64,7 @@ def test_killed_it_goes_on_to_what_an_undisturbed_run_gives(tmp_path):
     assert b"ray" not in said.lower()
 
 
+@pytest.mark.long
 def test_from_and_to_a_store_whatever_ends_its_process(tmp_path, onnx_style, bucket):
     store = boto3.client("s3").put_object
     for number in range(10):

@@ -105,6 +105,7 @@ def test_two_ranks_of_two_train_like_one_of_four(configure, output, tmp_path, tw
         train(configure(output, **options, resume=True))
 
 
+@pytest.mark.long
 def test_signal_to_one_rank_stops_both_at_the_same_step_and_the_run_goes_on(
     configure,
     output,
@@ -125,7 +126,7 @@ def test_signal_to_one_rank_stops_both_at_the_same_step_and_the_run_goes_on(
     assert output.read_bytes()[-1000:] == whole.output.read_bytes()[-1000:]
 
 
-@pytest.mark.parametrize("what", ["raise", int(signal.SIGKILL)])
+@pytest.mark.parametrize("what", [pytest.param("raise", marks=pytest.mark.long), int(signal.SIGKILL)])
 def test_when_one_rank_dies_all_end_and_the_checkpoint_stays(configure, output, what):
     config = configure(output, steps=100_000)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
