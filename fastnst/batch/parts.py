@@ -9,7 +9,7 @@ import re
 import secrets
 import tarfile
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,9 +85,7 @@ class _PartStore:
     output: str
     tag: str = ""
     suffix: ClassVar[str]
-
-    def _writer(self, file: BinaryIO) -> _Writer:
-        raise NotImplementedError
+    opened: ClassVar[Callable[[BinaryIO], _Writer]]
 
     def put(self, paintings: Iterable[Painting]) -> Iterator[Row]:
         # Rows of what failed, and what is in the part: with its name there and its digest.
@@ -95,7 +93,7 @@ class _PartStore:
         with self._unfinished() as path:
             try:
                 with open(path, "xb") as file:
-                    with closing(self._writer(file)) as writer:
+                    with closing(type(self).opened(file)) as writer:
                         done.extend(self._added(writer, painting) for painting in paintings)
                     sync(file)
             except OSError as error:
@@ -154,15 +152,6 @@ def _digest(keys: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(keys)).encode()).hexdigest()[:12]
 
 
-class TarStore(_PartStore):
-    """Parts as tars that WebDataset reads; the same paintings make the same bytes."""
-
-    suffix = ".tar"
-
-    def _writer(self, file: BinaryIO) -> _Writer:
-        return _TarWriter(file)
-
-
 class _TarWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
@@ -197,13 +186,11 @@ class _TarWriter:
         self._tar.close()
 
 
-class ParquetStore(_PartStore):
-    """Parts as Parquet files: a row has input, name, bytes, width and height (of pictures), and sha256."""
+class TarStore(_PartStore):
+    """Parts as tars that WebDataset reads; the same paintings make the same bytes."""
 
-    suffix = ".parquet"
-
-    def _writer(self, file: BinaryIO) -> _Writer:
-        return _ParquetWriter(file)
+    suffix = ".tar"
+    opened = _TarWriter
 
 
 class _ParquetWriter:
@@ -242,6 +229,13 @@ class _ParquetWriter:
     def close(self) -> None:
         self._flush()
         self._parquet.close()
+
+
+class ParquetStore(_PartStore):
+    """Parts as Parquet files: a row has input, name, bytes, width and height (of pictures), and sha256."""
+
+    suffix = ".parquet"
+    opened = _ParquetWriter
 
 
 def _size(data: bytes) -> "tuple[int, int] | tuple[None, None]":
