@@ -9,7 +9,7 @@ import re
 import secrets
 import tarfile
 import tempfile
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,6 +69,8 @@ def refuse_parts(output: str) -> None:
 class _Writer(Protocol):
     """Writes one part."""
 
+    def __init__(self, file: BinaryIO) -> None: ...
+
     def add(self, painting: Painting, content: bytes | Path, sha256: str) -> str:
         """Add one; what it is called within the part."""
         ...
@@ -85,7 +87,7 @@ class _PartStore:
     output: str
     tag: str = ""
     suffix: ClassVar[str]
-    opened: ClassVar[Callable[[BinaryIO], _Writer]]
+    writer: ClassVar[type[_Writer]]
 
     def put(self, paintings: Iterable[Painting]) -> Iterator[Row]:
         # Rows of what failed, and what is in the part: with its name there and its digest.
@@ -93,7 +95,7 @@ class _PartStore:
         with self._unfinished() as path:
             try:
                 with open(path, "xb") as file:
-                    with closing(type(self).opened(file)) as writer:
+                    with closing(self.writer(file)) as writer:
                         done.extend(self._added(writer, painting) for painting in paintings)
                     sync(file)
             except OSError as error:
@@ -190,7 +192,7 @@ class TarStore(_PartStore):
     """Parts as tars that WebDataset reads; the same paintings make the same bytes."""
 
     suffix = ".tar"
-    opened = _TarWriter
+    writer = _TarWriter
 
 
 class _ParquetWriter:
@@ -235,7 +237,7 @@ class ParquetStore(_PartStore):
     """Parts as Parquet files: a row has input, name, bytes, width and height (of pictures), and sha256."""
 
     suffix = ".parquet"
-    opened = _ParquetWriter
+    writer = _ParquetWriter
 
 
 def _size(data: bytes) -> "tuple[int, int] | tuple[None, None]":
