@@ -21,7 +21,17 @@ from fastnst.config import ClipOptions, StylizeOptions
 from fastnst.errors import FastnstError, InputError, first_line
 from fastnst.files import is_folder
 from fastnst.image import Limits
-from fastnst.storage.addresses import exists, fetch, is_remote, local_path, open_input, remove, upload, version
+from fastnst.storage.addresses import (
+    Seekable,
+    exists,
+    fetch,
+    is_remote,
+    local_path,
+    open_input,
+    remove,
+    upload,
+    version,
+)
 from fastnst.storage.addresses import join as place_of
 from fastnst.stylize import Stylizer
 from fastnst.video.lossless import PartError
@@ -209,28 +219,14 @@ class _Source:
         return io.BufferedReader(_Window(open_input(self.item.place), self), 1 << 20)
 
 
-class _Window(io.RawIOBase):
+class _Window(Seekable):
     """A clip within an open file, from its beginning there; notes what the file refuses."""
 
     def __init__(self, file: BinaryIO, source: _Source) -> None:
         self.file, self.source = file, source
         self.first = source.item.start
         length = source.item.length
-        self.size = file.seek(0, io.SEEK_END) - self.first if length is None else length
-        self.at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
-        return self.at
-
-    def tell(self) -> int:
-        return self.at
+        super().__init__(file.seek(0, io.SEEK_END) - self.first if length is None else length)
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
         try:

@@ -89,11 +89,11 @@ def open_input(place: str, ahead: int = _AHEAD) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Ranges(place, size), ahead))
 
 
-class _Ranges(io.RawIOBase):
-    """A remote file of some size, read range by range."""
+class Seekable(io.RawIOBase):
+    """A file of a known size that is read from wherever one went in it; what is read, a subclass says in readinto."""
 
-    def __init__(self, place: str, size: int) -> None:
-        self.place, self.size, self.at = place, size, 0
+    def __init__(self, size: int) -> None:
+        self.size, self.at = size, 0
 
     def readable(self) -> bool:
         return True
@@ -107,6 +107,14 @@ class _Ranges(io.RawIOBase):
 
     def tell(self) -> int:
         return self.at
+
+
+class _Ranges(Seekable):
+    """A remote file, read range by range."""
+
+    def __init__(self, place: str, size: int) -> None:
+        super().__init__(size)
+        self.place = place
 
     def readinto(self, buffer: Any) -> int:
         data = read(self.place, self.at, max(0, min(len(buffer), self.size - self.at)))
