@@ -46,6 +46,7 @@ BOUND_OTHERWISE = {
     "FeatureOptions.filters": "the channels of the layer, known when the network is open",
     "OptimizeConfig.scales": "the size of the result",
     "OptimizeConfig.blend": "the number of styles and a sum above 0, in the loss",
+    "StyleOptions.mix": "the number of styles, and what their networks can be mixed of",
     "TradeoffConfig.depths": "the number of style layers",
     "SweepConfig.style_weight": "TrainConfig, of which each run has one",
     "SweepConfig.content_weight": "TrainConfig, of which each run has one",

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from fastnst.cli.app import JsonVerbosity, app
-from fastnst.config import LISTED, BatchOptions, ClipOptions, EngineName, OnnxOptions, StylizeOptions
-from fastnst.device import Device
+from fastnst.config import BatchOptions, ClipOptions, OnnxOptions, StyleOptions, StylizeOptions
 from fastnst.errors import Interrupted
 from fastnst.files import printable
 
@@ -31,10 +30,7 @@ def batch(
     /,
     *,
     output: Annotated[str, Parameter(alias="-o")],
-    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
-    mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = (),
-    engine: EngineName = "auto",
-    device: Device = "auto",
+    style: StyleOptions = StyleOptions(),
     batch: BatchOptions = BatchOptions(),
     options: StylizeOptions = StylizeOptions(),
     onnx: OnnxOptions = OnnxOptions(),
@@ -52,21 +48,22 @@ def batch(
         on this machine, or at addresses such as s3://bucket/photos
     output:
         a folder, on this machine or at an address
-    style:
-        name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
-        [default: the nicest bundled one]
-    mix:
-        shares of several styles, such as 0.7,0.3: one style between those that were trained from the same start
-    engine:
-        what runs the network; auto is ONNX Runtime where it is installed
-    device:
-        where it runs
     """
     verbosity.start()
     from fastnst.batch.run import Hooks, run_batch
     from fastnst.batch.spec import spec_of
 
-    spec = spec_of(output, style or [], options, clip, batch.store, mix=mix, engine=engine, device=device, onnx=onnx)
+    spec = spec_of(
+        output,
+        style.style,
+        options,
+        clip,
+        batch.store,
+        mix=style.mix,
+        engine=style.engine,
+        device=style.device,
+        onnx=onnx,
+    )
     with _Shown(verbosity) as shown:
         try:
             outcome = run_batch(inputs, spec, batch, Hooks(shown.on_plan, shown.on_rows))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from fastnst.cli.app import JsonVerbosity, Verbosity, app
-from fastnst.config import LISTED, ClipOptions, EngineName, OnnxOptions, SheetConfig, StylizeOptions
-from fastnst.device import Device
+from fastnst.config import ClipOptions, OnnxOptions, SheetConfig, StyleOptions, StylizeOptions
 from fastnst.errors import UsageError
 from fastnst.files import printable, refuse_address
 
@@ -29,10 +28,7 @@ def stylize(
     /,
     *,
     output: Annotated[str, Parameter(alias="-o")],
-    style: Annotated[list[str] | None, Parameter(alias="-s", consume_multiple=False)] = None,
-    mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = (),
-    engine: EngineName = "auto",
-    device: Device = "auto",
+    style: StyleOptions = StyleOptions(),
     options: StylizeOptions = StylizeOptions(),
     onnx: OnnxOptions = OnnxOptions(),
     clip: ClipOptions = ClipOptions(),
@@ -47,15 +43,6 @@ def stylize(
         pictures, videos, folders or glob patterns, - is standard input; or one animation
     output:
         a .jpg, .png or .webp file, or a folder, - is standard output; for one clip .mp4, .mov, .mkv, .webm or .gif
-    style:
-        name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
-        [default: the nicest bundled one]
-    mix:
-        shares of several styles, such as 0.7,0.3: one style between those that were trained from the same start
-    engine:
-        what runs the network; auto is ONNX Runtime where it is installed
-    device:
-        where it runs
     seed:
         accepted everywhere; nothing here is drawn at random
     """
@@ -67,9 +54,15 @@ def stylize(
 
     for name in (*inputs, output):
         refuse_address(name)
-    inside, outside = inside_and_outside(style or [], options, mix or None)
+    inside, outside = inside_and_outside(style.style, options, style.mix or None)
     open_style = partial(
-        Stylizer.open, inside, mix=mix or None, outside=outside, engine=engine, device=device, onnx=onnx
+        Stylizer.open,
+        inside,
+        mix=style.mix or None,
+        outside=outside,
+        engine=style.engine,
+        device=style.device,
+        onnx=onnx,
     )
     if output == "-" and sys.stdout.isatty():
         raise UsageError("a picture will not be written to a terminal; add > painting.png")

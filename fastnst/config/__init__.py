@@ -28,6 +28,7 @@ from fastnst.config.stylize import (
     OnnxOptions,
     OnnxValues,
     SheetConfig,
+    StyleOptions,
     StylizeOptions,
 )
 from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
@@ -69,6 +70,7 @@ __all__ = [
     "ServeOptions",
     "SheetConfig",
     "SiteOptions",
+    "StyleOptions",
     "StylizeBenchmark",
     "StylizeOptions",
     "SweepConfig",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from fastnst.config.ranges import Checked, FromText, Range
-from fastnst.config.shared import DeviceOption, MaskOptions, OneImage, OverwriteOption
+from fastnst.config.shared import LISTED, DeviceOption, MaskOptions, OneImage, OverwriteOption
 from fastnst.errors import UsageError
 from fastnst.shard import normalized
 
@@ -53,6 +53,20 @@ class StylizeOptions(MaskOptions, OverwriteOption):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class StyleOptions(DeviceOption):
+    """Which style paints, and what runs it."""
+
+    style: Annotated[tuple[str, ...], Parameter(alias="-s", consume_multiple=False, show_default=False)] = ()
+    """name of a bundled style, or a .safetensors or .onnx file; with --mask, a second one paints what is outside
+    [default: the nicest bundled one]"""
+    mix: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
+    """shares of several styles, such as 0.7,0.3: one style between those that were trained from the same start"""
+    engine: EngineName = "auto"
+    """what runs the network; auto is ONNX Runtime where it is installed"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class OnnxOptions(Checked):
     """How an ONNX style of another project is used, where its file does not say."""
 
@@ -94,7 +108,9 @@ class SheetConfig(DeviceOption, OverwriteOption, OneImage):
 
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file"""
-    style: Annotated[tuple[str, ...], Parameter(alias="-s", show_default=False)] = ()
+    # consume_multiple is what all options have, said here, because Python takes Annotated types for the same whose
+    # Parameters are equal, and this would equal that of StyleOptions.
+    style: Annotated[tuple[str, ...], Parameter(alias="-s", consume_multiple=True, show_default=False)] = ()
     """styles or files to show instead of all bundled ones"""
     engine: EngineName = "auto"
     """what runs the networks"""
