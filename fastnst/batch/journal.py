@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fastnst.batch.lease import only_batch as only_batch
 from fastnst.batch.lines import LocalLines, RemoteLines
 from fastnst.batch.manifest import (
     JOURNAL,

@@ -18,7 +18,8 @@ from fastnst.batch.flow import Flow
 from fastnst.batch.here import Here
 from fastnst.batch.inputs import items_of
 from fastnst.batch.items import Item, output_name
-from fastnst.batch.journal import Journal, Totals, manifest_name, only_batch
+from fastnst.batch.journal import Journal, Totals, manifest_name
+from fastnst.batch.lease import only_batch
 from fastnst.batch.manifest import check_format, manifests_in, read_rows
 from fastnst.batch.on_ray import OnRay
 from fastnst.batch.painter import Painter
