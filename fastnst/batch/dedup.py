@@ -3,25 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from fastnst.batch.items import Item, output_name
 from fastnst.batch.rows import Row
-from fastnst.batch.tasks import Contents, Done, Task, blocks
+from fastnst.batch.tasks import Contents, Runner, Task, blocks
 from fastnst.config import StylizeOptions
 from fastnst.errors import FastnstError
 from fastnst.files import printable
 
 _SIZE = 16  # bytes of a digest
 _UNREADABLE = b"\0" * _SIZE  # which is like no other, and is told when it is painted
-
-
-class Engine(Protocol):
-    """Does tasks, in waves of about so many inputs."""
-
-    wave: int
-
-    def paint(self, tasks: list[Task]) -> Iterator[Done]: ...
 
 
 class Twins:
@@ -37,7 +28,7 @@ class Twins:
     @classmethod
     def find(
         cls,
-        engine: Engine,
+        runner: Runner,
         items: Iterable[Item],
         options: StylizeOptions,
         size: int,
@@ -46,10 +37,10 @@ class Twins:
         """Read all pictures, `size` in a task; clips are like no other. `on_read` hears how many were read."""
         twins, seen = cls(), dict[bytes, str]()
         pictures = (item for item in items if not item.clip)
-        while wave := list(islice(blocks(pictures, size), max(1, engine.wave // size))):
+        while wave := list(islice(blocks(pictures, size), max(1, runner.wave // size))):
             tasks = [Task(number, Contents(block)) for number, block in enumerate(wave)]
             digests: dict[int, tuple[bytes | None, ...]] = {}
-            for done in engine.paint(tasks):
+            for done in runner.paint(tasks):
                 if done.error is not None:
                     raise done.error
                 digests[done.number] = done.digests

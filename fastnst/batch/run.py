@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnst.batch.cluster import open_cluster
-from fastnst.batch.dedup import Engine, Twins
+from fastnst.batch.dedup import Twins
 from fastnst.batch.flow import Flow
 from fastnst.batch.here import Here
 from fastnst.batch.inputs import items_of
@@ -28,7 +28,7 @@ from fastnst.batch.rows import Row
 from fastnst.batch.settings import begin, save
 from fastnst.batch.spec import Spec
 from fastnst.batch.spool import Spool
-from fastnst.batch.tasks import Copies, Task
+from fastnst.batch.tasks import Copies, Runner, Task
 from fastnst.config import BatchOptions
 from fastnst.config.batch import HERE, LOCAL
 from fastnst.errors import OutputError, UsageError
@@ -87,11 +87,11 @@ def run_batch(inputs: Sequence[str], spec: Spec, options: BatchOptions, hooks: H
         actors = 0
         if len(left):
             works = len(left) > left.failed  # else there is nothing but rows to write
-            with _engine(painter, spec, options) if works else nullcontext((Here(painter), 0)) as (engine, actors):
+            with _runner(painter, spec, options) if works else nullcontext((Here(painter), 0)) as (runner, actors):
                 if known is None:
                     save(spec.output, settings)
                 remove_orphans(spec.output, spec.tag, journal.parts)
-                _Run(engine, spec, options, settings, journal, hooks).paint(listed, left)
+                _Run(runner, spec, options, settings, journal, hooks).paint(listed, left)
         counts, totals = journal.counts, journal.finish()
     settled, seconds = len(listed) - len(left), time.perf_counter() - started
     return Outcome(counts.painted, dict(counts.failed), settled, seconds, actors, place, totals)
@@ -174,7 +174,7 @@ def _existing(output: str) -> Callable[[str], bool]:
 
 
 @contextmanager
-def _engine(painter: Painter, spec: Spec, options: BatchOptions) -> Iterator[tuple[Engine, int]]:
+def _runner(painter: Painter, spec: Spec, options: BatchOptions) -> Iterator[tuple[Runner, int]]:
     """Who paints, and how many they are."""
     if options.address == HERE:
         yield Here(painter), 1
@@ -187,9 +187,9 @@ def _engine(painter: Painter, spec: Spec, options: BatchOptions) -> Iterator[tup
 
 @dataclass
 class _Run:
-    """What is left of a listing, through an engine into a journal."""
+    """What is left of a listing, through a runner into a journal."""
 
-    engine: Engine
+    runner: Runner
     spec: Spec
     options: BatchOptions
     settings: Mapping[str, Any]
@@ -201,13 +201,13 @@ class _Run:
         size = self.options.block_size if self.options.store == "files" else self.options.part_size
         self.twins = self._twins(listed, size) if self.options.dedup else Twins()
         flow = Flow(self.spec, self.twins.firsts(left), size, self.options.split, json.dumps(self.settings))
-        wave = flow.wave(self.engine.wave)
+        wave = flow.wave(self.runner.wave)
         while self._keep(flow.told()) and wave:
             tasks = {task.number: task for task in wave}
-            for done in self.engine.paint(wave):
+            for done in self.runner.paint(wave):
                 if not self._keep(flow.done(tasks[done.number], done)):
                     return
-            wave = flow.wave(self.engine.wave)
+            wave = flow.wave(self.runner.wave)
         if wave:
             return
         self._paint_twins(left, size)
@@ -215,18 +215,18 @@ class _Run:
     def _paint_twins(self, left: Spool, size: int) -> None:
         """The rows of pictures that look like others; where these became files, copies of them."""
         told = self.twins.told(left)
-        while some := tuple(islice(told, self.engine.wave)):
+        while some := tuple(islice(told, self.runner.wave)):
             copied = [(item, row) for item, row in some if row.painted and self.spec.store == "files"]
             same = [(item, row) for item, row in some if not (row.painted and self.spec.store == "files")]
             self._keep([replace(row, input=item.key, seconds=0.0, same_as=row.input) for item, row in same])
             works = [Copies(tuple(copied[start : start + size])) for start in range(0, len(copied), size)]
-            for done in self.engine.paint([Task(number, work) for number, work in enumerate(works)]):
+            for done in self.runner.paint([Task(number, work) for number, work in enumerate(works)]):
                 if done.error is not None:
                     raise done.error
                 self._keep(done.rows)
 
     def _twins(self, listed: Spool, size: int) -> Twins:
-        twins = Twins.find(self.engine, listed, self.spec.options, size)
+        twins = Twins.find(self.runner, listed, self.spec.options, size)
         for place in manifests_in(self.spec.output):
             for row in read_rows(place):
                 twins.note(row)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastnst.batch.clips import Piece
 from fastnst.batch.items import Item
@@ -65,6 +66,14 @@ class Done:
     rows: tuple[Row, ...] = ()
     digests: tuple[bytes | None, ...] = ()
     error: Exception | None = None
+
+
+class Runner(Protocol):
+    """Does tasks, on Ray or here, in waves of about so many inputs."""
+
+    wave: int
+
+    def paint(self, tasks: list[Task]) -> Iterator[Done]: ...
 
 
 def items_of_work(work: Work) -> list[Item]:
