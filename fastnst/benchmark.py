@@ -258,6 +258,7 @@ def _training_run(options: TrainBenchmark, folder: Path, device: torch.device) -
         precision=options.precision,
         compile=options.compile,
         device=options.device,
+        style_layers=STYLE_LAYERS,
     )
     return TrainingRun(config, device)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastnst import losses
-from fastnst.config import EvaluateOptions
+from fastnst.config import EvaluateOptions, layer_weights
 from fastnst.data import NOT_A_PICTURE, Photographs
 from fastnst.device import autocast, pick_precision, torch_device
 from fastnst.engine import Engine, open_engine
@@ -126,8 +126,8 @@ def open_loss(settings: LossSettings, style_image: Path, device: torch.device) -
         settings.weights,
         device,
         settings.loss,
-        settings.content_layers,
-        settings.style_layers,
+        layer_weights(settings.content_layers),
+        layer_weights(settings.style_layers),
         vgg=settings.vgg,
         pooling=settings.pooling,
         files=[style_image],

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS, TVForm
+from fastnst.config import CONTENT_LAYERS, DEFAULT_STYLE_LAYERS, TVForm, layer_weights
 from fastnst.config import DEFAULT_WEIGHTS as DEFAULT_WEIGHTS
 from fastnst.config import LossForm as LossForm
 from fastnst.config import LossWeights as LossWeights
@@ -151,7 +151,7 @@ class PerceptualLoss(nn.Module):
     energy (mean over layers), the style's own roughness - so one set of weights fits every style, size and VGG.
     Differs from the paper: the mean over layers instead of the sum, in `relative` only.
 
-    Layers may have weights; those of a mean are relative. Several styles are mixed by averaging their Gram matrices
+    Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form. Several styles are mixed by averaging their Gram matrices
     with the shares of `blend`. `tv_form` power is total_variation_power.
     """
 
@@ -164,7 +164,7 @@ class PerceptualLoss(nn.Module):
         weights: LossWeights,
         form: LossForm = "relative",
         content_layers: Layers = CONTENT_LAYERS,
-        style_layers: Layers = STYLE_LAYERS,
+        style_layers: Layers | None = None,
         blend: Sequence[float] | None = None,
         tv_form: TVForm = "squared",
     ) -> None:
@@ -175,7 +175,8 @@ class PerceptualLoss(nn.Module):
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} weight must be zero or more, got {value}")
         self.features, self.weights, self.form, self.tv_form = features, weights, form, tv_form
-        self.content_layers, self.style_layers = _layer_weights(content_layers), _layer_weights(style_layers)
+        self.content_layers = _layer_weights(content_layers)
+        self.style_layers = _layer_weights(_style_layers(style_layers, form))
         styles = [style] if isinstance(style, Tensor) else style
         shares = _shares(len(styles), blend)
         with torch.no_grad():
@@ -264,6 +265,10 @@ def _layer_weights(layers: Layers) -> dict[str, float]:
     return weights
 
 
+def _style_layers(given: Layers | None, form: LossForm) -> Layers:
+    return layer_weights(DEFAULT_STYLE_LAYERS[form]) if given is None else given
+
+
 def _shares(count: int, blend: Sequence[float] | None) -> list[float]:
     """Of each style, with a sum of 1."""
     given = [1.0] * count if blend is None else list(blend)
@@ -294,7 +299,7 @@ def open_loss(
     device: torch.device,
     form: LossForm = "relative",
     content_layers: Layers = CONTENT_LAYERS,
-    style_layers: Layers = STYLE_LAYERS,
+    style_layers: Layers | None = None,
     *,
     vgg: str | VGGFeatures = "bundled",
     pooling: Pooling = "max",
@@ -307,6 +312,7 @@ def open_loss(
     `files` are those of the style images, to be named in errors. Raises UsageError for unknown layers or invalid
     weights, ModelError for unusable weights of the network, InputError for a style image that is too small.
     """
+    style_layers = _style_layers(style_layers, form)
     layers = [*content_layers, *style_layers]
     features = vgg if isinstance(vgg, VGGFeatures) else open_features(layers, device, vgg, pooling)
     for file, style in zip(files, styles, strict=bool(files)):

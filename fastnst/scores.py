@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from fastnst.checkpoint import CheckpointMeta
-from fastnst.config import EvaluateOptions, TrainConfig, check_range
+from fastnst.config import DEFAULT_STYLE_LAYERS, EvaluateOptions, TrainConfig, check_range
 from fastnst.errors import ModelError, UsageError
 from fastnst.files import printable
 from fastnst.losses import LossForm, LossWeights
@@ -60,17 +60,21 @@ class LossSettings:
     @classmethod
     def default(cls, form: LossForm) -> "LossSettings":
         """Those that training has when told nothing but the form."""
-        names = ("style_size", "content_layers", "style_layers", "vgg", "pooling")
-        return cls(form, LossWeights.resolve(form), **{name: getattr(TrainConfig, name) for name in names})
+        names = ("style_size", "content_layers", "vgg", "pooling")
+        others = {name: getattr(TrainConfig, name) for name in names}
+        return cls(form, LossWeights.resolve(form), style_layers=DEFAULT_STYLE_LAYERS[form], **others)
 
     def replaced(self, options: EvaluateOptions) -> "LossSettings":
-        """With what the options say instead; another form of weighing comes with its own weights."""
+        """With what the options say instead; another form of weighing comes with its own weights, of layers too."""
         form = options.loss or self.loss
-        weights = self.weights if form == self.loss else LossWeights.resolve(form)
+        same = form == self.loss
+        weights = self.weights if same else LossWeights.resolve(form)
+        layers = self.style_layers if same else DEFAULT_STYLE_LAYERS[form]
         given = {name: getattr(options, f"{name}_weight") for name in ("content", "style", "tv")}
         others = {name: getattr(options, name) for name in ("style_size", "content_layers", "style_layers")}
         others |= {"vgg": options.vgg, "pooling": options.pooling}
-        return replace(self, loss=form, weights=replace(weights, **_given(given)), **_given(others))
+        weights = replace(weights, **_given(given))
+        return replace(self, loss=form, weights=weights, **{"style_layers": layers, **_given(others)})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from fastnst.config import (
     StylizeOptions,
     TrainConfig,
     check_range,
+    layer_weights,
     seconds,
 )
 from fastnst.config.ranges import Checked, Range
@@ -167,7 +168,7 @@ def test_defaults_exist_in_the_networks_they_name():
     defaults = config()
 
     assert defaults.preset in PRESETS
-    assert set(defaults.style_layers + defaults.content_layers) <= set(layer_names())
+    assert {*layer_weights(defaults.gram_layers), *defaults.content_layers} <= set(layer_names())
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastnst.checkpoint import load_checkpoint, save_checkpoint
 from fastnst.cli import main
-from fastnst.config import EvaluateOptions
+from fastnst.config import DEFAULT_STYLE_LAYERS, EvaluateOptions
 from fastnst.engine import open_engine
 from fastnst.errors import FastnstError, InputError, ModelError, UsageError
 from fastnst.evaluate import equivalent, evaluate, measure, measure_temporal, open_loss, read_photo, read_photos
@@ -244,6 +244,22 @@ def test_settings_are_those_of_the_training_unless_the_options_say_else(trained)
     assert settings.replaced(options(vgg="vgg19", pooling="average", style_size=512)) == replace(
         SETTINGS, vgg="vgg19", pooling="average", style_size=512
     )
+
+
+def test_another_form_of_weighing_comes_with_its_own_layers(trained):
+    settings = LossSettings.of(load_checkpoint(trained)[1])
+
+    assert settings.replaced(options(loss="paper")).style_layers == DEFAULT_STYLE_LAYERS["paper"]
+    assert settings.replaced(options(loss="paper", style_layers=("relu2_2",))).style_layers == ("relu2_2",)
+    assert LossSettings.default("relative").style_layers == ("relu1_2:4", "relu2_2:4", "relu3_3")
+
+
+def test_weights_of_layers_are_those_of_the_score(trained):
+    def style(*layers):
+        (evaluation,) = evaluate([trained], {"owl": photo()}, options(style_layers=layers, style_weight=1))
+        return evaluation.mean["style"]
+
+    assert style("relu1_2:3", "relu2_2") == pytest.approx((3 * style("relu1_2") + style("relu2_2")) / 4, rel=1e-5)
 
 
 def test_a_style_without_metadata_is_refused(checkpoint):

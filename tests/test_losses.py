@@ -269,6 +269,19 @@ def test_weights_of_layers_that_cannot_be_meant_are_a_usage_error(layers):
         PerceptualLoss(VGGFeatures(STYLE), picture(0), EVEN, "relative", CONTENT, layers)
 
 
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_without_layers_a_loss_has_those_of_its_form(form):
+    style, stylized, content = picture(0), picture(1), picture(2)
+    network = VGGFeatures(["relu1_2", "relu2_2", "relu3_3", "relu4_3"])
+    weights = {"relu1_2": 4, "relu2_2": 4, "relu3_3": 1}
+    layers = weights if form == "relative" else list(network.layers)
+
+    default = PerceptualLoss(network, style, EVEN, form)(stylized, content)
+
+    named = PerceptualLoss(network, style, EVEN, form, ["relu3_3"], layers)(stylized, content)
+    assert default.total == named.total
+
+
 def test_no_style_layers_leave_the_content_alone_and_no_content_layers_the_style():
     style, stylized, content = picture(0), picture(1), picture(2)
     both = perceptual_loss(style)(stylized, content)

@@ -175,9 +175,9 @@ def test_a_web_address_is_not_fetched_and_told_unchanged(fastnst, arguments):
     )
 
 
-def test_tracked_files_stay_under_50_mib():
+def test_tracked_files_stay_under_80_mib():
     listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, check=False)
     files = [ROOT / name for name in listed.stdout.decode().split("\0") if name] or list(ROOT.glob("[a-z]*/**/*"))
     files = [path for path in files if "node_modules" not in path.parts]  # where there is no git to ask
 
-    assert sum(path.stat().st_size for path in files if path.is_file()) < 50 << 20
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 80 << 20

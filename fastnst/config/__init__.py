@@ -32,10 +32,11 @@ from fastnst.config.stylize import (
     StylizeOptions,
 )
 from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
-from fastnst.config.weights import DEFAULT_WEIGHTS, OPTIMIZED_STYLE, LossForm, LossWeights, TVForm
+from fastnst.config.weights import DEFAULT_STYLE_LAYERS, DEFAULT_WEIGHTS, OPTIMIZED_STYLE, LossForm, LossWeights, TVForm
 
 __all__ = [
     "CONTENT_LAYERS",
+    "DEFAULT_STYLE_LAYERS",
     "DEFAULT_WEIGHTS",
     "GATYS_CONTENT",
     "GATYS_STYLE",

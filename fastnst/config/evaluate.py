@@ -44,9 +44,9 @@ class EvaluateOptions(ComputeOptions, SeedOption):
     style_size: Annotated[int | None, Range(32, 8192)] = None
     """longer side the style image is scaled to, pixels [default: as trained]"""
     content_layers: tuple[str, ...] | None = None
-    """layers of the loss network for content [default: as trained]"""
+    """layers of the loss network for content, with weights if they are not equal [default: as trained]"""
     style_layers: tuple[str, ...] | None = None
-    """layers of the loss network for style [default: as trained]"""
+    """layers of the loss network for style, with weights if they are not equal [default: as trained]"""
     vgg: str | None = None
     """loss network: bundled, torchvision, vgg19, or a safetensors file [default: as trained]"""
     pooling: Literal["max", "average"] | None = None

@@ -10,13 +10,12 @@ from fastnst.config.ranges import Checked, Range
 from fastnst.config.shared import (
     CONTENT_LAYERS,
     LISTED,
-    STYLE_LAYERS,
     DeviceOption,
     Duration,
     LossNetworkOptions,
     SeedOption,
 )
-from fastnst.config.weights import weight_help
+from fastnst.config.weights import DEFAULT_STYLE_LAYERS, weight_help
 from fastnst.errors import UsageError
 
 Preset = Literal["base", "fast", "tiny"]
@@ -26,6 +25,10 @@ RATES = {"muon": 0.02, "adam": 1e-3}  # by optimizer
 _RATE_HELP = (
     "learning rate; with muon, of kernels, and a tenth of it for the rest "
     f"[default: {RATES['muon']}, with adam {RATES['adam']}]"
+)
+_STYLE_LAYERS_HELP = (
+    "layers of the loss network for style, with weights if they are not equal "
+    f"[default: {' '.join(DEFAULT_STYLE_LAYERS['relative'])}, with paper {' '.join(DEFAULT_STYLE_LAYERS['paper'])}]"
 )
 _PRESET_HELP = (
     f"network: base as in the paper, {' and '.join(SPEEDS)} stylize about "
@@ -75,9 +78,8 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     loss: Literal["relative", "paper"] = "relative"
     """weighing: relative fits any style, paper is that of Johnson's released code"""
     content_layers: tuple[str, ...] = CONTENT_LAYERS
-    """layers of the loss network for content"""
-    style_layers: tuple[str, ...] = STYLE_LAYERS
-    """layers of the loss network for style"""
+    """layers of the loss network for content, with weights if they are not equal: relu2_2:1 relu3_3:0.5"""
+    style_layers: Annotated[tuple[str, ...] | None, Parameter(help=_STYLE_LAYERS_HELP)] = None
     optimizer: Literal["muon", "adam"] = "muon"
     """muon for kernels and Adam for the rest, or adam for all"""
     learning_rate: Annotated[float | None, Range(0, 1e9, above=True), Parameter(help=_RATE_HELP)] = None
@@ -97,6 +99,11 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     def rate(self) -> float:
         """The learning rate at first."""
         return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def gram_layers(self) -> tuple[str, ...]:
+        """The style layers, with weights."""
+        return DEFAULT_STYLE_LAYERS[self.loss] if self.style_layers is None else self.style_layers
 
 
 @Parameter(name="*")
@@ -153,7 +160,7 @@ class TrainConfig(TrainOptions):
         """Plain values for a file's header; of paths only the last part, since the rest is nobody else's business."""
         # Behind a question mark addresses may have keys.
         content = PurePath(self.content.partition("?")[0] if "://" in self.content else self.content).name
-        values = asdict(self) | {"learning_rate": self.rate, "content": content}
+        values = asdict(self) | {"learning_rate": self.rate, "style_layers": self.gram_layers, "content": content}
         return {
             name: value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
@@ -168,7 +175,7 @@ class SweepConfig(TrainOptions):
     output: Annotated[Path, Parameter(alias="-o")]
     """the sheet, a .jpg, .png or .webp file; the checkpoints go into a folder beside it, named after it"""
 
-    style_weight: Annotated[tuple[float, ...], LISTED] = (1.0, 2.0, 4.0, 8.0)
+    style_weight: Annotated[tuple[float, ...], LISTED] = (5.0, 10.0, 20.0, 40.0)
     """weights of the style term, with commas between them"""
     content_weight: Annotated[tuple[float, ...], LISTED, Parameter(show_default=False)] = ()
     """weights of the content term [default: that of train]"""

@@ -35,7 +35,16 @@ class LossWeights:
 DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "paper": LossWeights(content=1.0, style=5.0, tv=1e-6),
     "gatys": LossWeights(content=1.0, style=1e3, tv=0.0),
-    "relative": LossWeights(content=1.0, style=2.0, tv=0.05),
+    "relative": LossWeights(content=1.0, style=15.0, tv=0.05),
+}
+
+# In the relative form, equal weights leave nearly all of the style term to relu4_3, whose Gram matrix a network of this
+# size cannot match: it hatches, in two colors. In the paper's form relu1_2, relu2_2 and relu3_3 weigh about 9 : 9 : 1
+# in these units and relu4_3 next to nothing, and networks paint in the colors and strokes of the painting.
+DEFAULT_STYLE_LAYERS: dict[LossForm, tuple[str, ...]] = {
+    "paper": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+    "gatys": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+    "relative": ("relu1_2:4", "relu2_2:4", "relu3_3"),
 }
 
 # Of the style term where pixels are optimized in the relative form: by eye at 512 pixels with the layers of Gatys et

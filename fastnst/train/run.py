@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fastnst.checkpoint import load_checkpoint
-from fastnst.config import TrainConfig, TrainOptions
+from fastnst.config import TrainConfig, TrainOptions, layer_weights
 from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
@@ -182,7 +182,7 @@ class TrainingRun:
         """The loss of the style image, which is made smaller while it does not fit into memory."""
         config = self.config
         weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
-        layers = config.content_layers, config.style_layers
+        layers = layer_weights(config.content_layers), layer_weights(config.gram_layers)
         features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling)
         opened = partial(open_loss, vgg=features, files=[config.style])
         style = read_style(config.style, config.style_size)

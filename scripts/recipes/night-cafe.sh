@@ -4,7 +4,6 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/night-cafe.jpg --content "$photos" -o runs/night-cafe.safetensors \
-    --preset fast --init checkpoints/great-wave.safetensors --size 192 --steps 700 --style-weight 3 --optimizer adam --learning-rate 0.002 \
-    --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 700 --held-out 12 \
     --credit "Vincent van Gogh, The Night Cafe, 1888. Public domain"
 python scripts/recipes/ship.py night-cafe

@@ -21,7 +21,7 @@ PHOTOS = {
     "detail": "reims-cathedral",
     "flat sky": "eiffel-tower",
 }
-SIDE = 256  # pixels
+SIDE = 512  # pixels, at which brushwork shows
 
 
 def ship(name: str) -> None:

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fastnst.checkpoint import CheckpointMeta, save_checkpoint
-from fastnst.config import CONTENT_LAYERS, STYLE_LAYERS, LossWeights, Preset
+from fastnst.config import CONTENT_LAYERS, DEFAULT_STYLE_LAYERS, DEFAULT_WEIGHTS, LossWeights, Preset, layer_weights
 from fastnst.config.shared import Duration
 from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
@@ -62,7 +62,7 @@ class Options:
     """side of the crops, pixels"""
     style_size: int = 768
     """longer side of the style images, pixels"""
-    style_weight: float = 3.0
+    style_weight: float = DEFAULT_WEIGHTS["relative"].style
     """weight of the style term"""
     learning_rate: float = 0.02
     """of the kernels"""
@@ -97,7 +97,7 @@ class Trunk:
         self.lanes = torch.get_num_threads()
         files = sorted(path for path in options.paintings.glob("*.jpg") if path.stem not in options.leave_out)
         self.names = [path.stem for path in files]
-        features = open_features([*CONTENT_LAYERS, *STYLE_LAYERS], self.device)
+        features = open_features([*CONTENT_LAYERS, *layer_weights(DEFAULT_STYLE_LAYERS["relative"])], self.device)
         weights = replace(LossWeights.resolve("relative"), style=options.style_weight)
         self.losses: list[PerceptualLoss] = [
             open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features) for file in files

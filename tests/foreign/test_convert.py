@@ -13,7 +13,7 @@ from helpers.material import PAINTINGS, PHOTOS
 from helpers.networks import MAKERS, Examples, photo, randomized, save, wide
 from torch import nn
 
-from fastnst.config import EvaluateOptions, Family, ImportOptions, TrainConfig
+from fastnst.config import DEFAULT_STYLE_LAYERS, EvaluateOptions, Family, ImportOptions
 from fastnst.engine import OnnxEngine, TorchEngine
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.evaluate import evaluate
@@ -263,5 +263,5 @@ def test_an_imported_style_is_evaluated_with_the_loss_that_is_given(originals):
     (evaluation,) = evaluate([checkpoint], {"cat": photo(64, 64)}, given)
 
     assert (evaluation.settings.loss, evaluation.settings.weights) == ("paper", DEFAULT_WEIGHTS["paper"])
-    assert (evaluation.settings.style_size, evaluation.settings.style_layers) == (64, TrainConfig.style_layers)
+    assert (evaluation.settings.style_size, evaluation.settings.style_layers) == (64, DEFAULT_STYLE_LAYERS["paper"])
     assert np.isfinite(evaluation.mean["total"])

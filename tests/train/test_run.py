@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.checkpoint import load_checkpoint, load_state
+from fastnst.config import DEFAULT_STYLE_LAYERS
 from fastnst.engine import open_engine
 from fastnst.errors import UsageError
 from fastnst.evaluate import measure_temporal, read_photo
@@ -43,6 +44,24 @@ def test_loss_weights_given_are_the_ones_used_and_kept(configure, output):
 
     assert load_checkpoint(output)[1].weights == {**vars(DEFAULT_WEIGHTS["paper"]), "content": 2, "tv": 0}
     assert metrics(output)[0]["tv"] == 0
+
+
+def test_layers_weigh_as_they_are_told_and_the_file_says_how(configure, output):
+    def style(*layers):
+        train(configure(output, steps=1, style_layers=layers, overwrite=True))
+        return metrics(output)[0]["style"]
+
+    alone = style("relu1_2"), style("relu2_2")
+
+    assert style("relu1_2:3", "relu2_2") == pytest.approx((3 * alone[0] + alone[1]) / 4, rel=1e-5)
+    assert load_checkpoint(output)[1].train["style_layers"] == ["relu1_2:3", "relu2_2"]
+
+
+@pytest.mark.parametrize("loss", ["relative", "paper"])
+def test_layers_that_nobody_names_are_those_of_the_form_of_weighing(configure, output, loss):
+    train(configure(output, steps=1, loss=loss, style_layers=None))
+
+    assert load_checkpoint(output)[1].train["style_layers"] == list(DEFAULT_STYLE_LAYERS[loss])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

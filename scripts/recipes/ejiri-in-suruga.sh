@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# How the bundled style ejiri-in-suruga was made, from the root of the checkout: scripts/recipes/ejiri-in-suruga.sh PHOTOS
+set -euo pipefail
+photos=${1:?give a folder of photographs}
+
+fastnst train examples/paintings/ejiri-in-suruga.jpg --content "$photos" -o runs/ejiri-in-suruga.safetensors \
+    --preset fast --size 192 --batch-size 2 --steps 700 --held-out 12 \
+    --credit "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain"
+python scripts/recipes/ship.py ejiri-in-suruga

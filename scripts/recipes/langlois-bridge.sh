@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# How the bundled style langlois-bridge was made, from the root of the checkout: scripts/recipes/langlois-bridge.sh PHOTOS
+set -euo pipefail
+photos=${1:?give a folder of photographs}
+
+fastnst train examples/paintings/langlois-bridge.jpg --content "$photos" -o runs/langlois-bridge.safetensors \
+    --preset fast --size 192 --batch-size 2 --steps 700 --held-out 12 \
+    --credit "Vincent van Gogh, The Langlois Bridge at Arles, 1888. Public domain"
+python scripts/recipes/ship.py langlois-bridge
