@@ -151,8 +151,9 @@ class PerceptualLoss(nn.Module):
     energy (mean over layers), the style's own roughness - so one set of weights fits every style, size and VGG.
     Differs from the paper: the mean over layers instead of the sum, in `relative` only.
 
-    Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form. Several styles are mixed by averaging their Gram matrices
-    with the shares of `blend`. `tv_form` power is total_variation_power.
+    Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form.
+    Several styles are mixed by averaging their Gram matrices with the shares of `blend`. `tv_form` power is
+    total_variation_power.
     """
 
     style_roughness: Tensor
