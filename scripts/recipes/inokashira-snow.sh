@@ -4,6 +4,6 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/inokashira-snow.jpg --content "$photos" -o runs/inokashira-snow.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 700 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 600 --style-weight 25 --held-out 12 \
     --credit "Utagawa Hiroshige, The Benzaiten Shrine at Inokashira in Snow, c. 1843. Public domain"
 python scripts/recipes/ship.py inokashira-snow

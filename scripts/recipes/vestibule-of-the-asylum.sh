@@ -4,6 +4,6 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/vestibule-of-the-asylum.jpg --content "$photos" -o runs/vestibule-of-the-asylum.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 700 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 600 --style-weight 25 --held-out 12 \
     --credit "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain"
 python scripts/recipes/ship.py vestibule-of-the-asylum
