@@ -14,7 +14,7 @@ onnx_tools = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(onnx_tools)
 
 FAINT = 0.2  # gray levels, on average; 8-bit weights and values differ more, and not evenly
-ROUNDED = {"onnxruntime.quantization, quantize_dynamic": 3, "onnxruntime.quantization, quantize_static": 8}
+ROUNDED = {"onnxruntime.quantization, quantize_dynamic": 5, "onnxruntime.quantization, quantize_static": 8}
 
 
 @pytest.fixture(scope="module")

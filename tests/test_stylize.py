@@ -371,7 +371,17 @@ def test_strength_goes_steadily_from_the_photo_to_the_painting(mode):
     assert from_photo == sorted(from_photo)
     assert from_painting == sorted(from_painting, reverse=True)
     assert from_photo[1] < 0.1 * from_photo[-1]
-    assert from_painting[-2] < 0.15 * from_photo[-1]
+    # Painted a hundredth larger, strokes lie elsewhere: the natural one is compared by its tones.
+    near, far = (painted[-1] - painted[index] for index in (-2, 0))
+    if mode == "natural":
+        near, far = _tones(near), _tones(far)
+    assert np.abs(near).mean() < 0.15 * np.abs(far).mean()
+
+
+def _tones(picture: np.ndarray) -> np.ndarray:
+    """The means of areas of 8 pixels."""
+    height, width = (side // 8 * 8 for side in picture.shape[:2])
+    return picture[:height, :width].reshape(height // 8, 8, width // 8, 8, 3).mean((1, 3))
 
 
 def test_a_stop_that_is_set_ends_a_whole_picture():

@@ -61,7 +61,8 @@ def test_of_many_at_once_each_is_painted_or_told_when_to_come_again_within_the_b
     assert found["statuses"].total() == 60
     assert found["statuses"][200] >= 5
     assert found["statuses"][503] > 0
-    assert 100 < peak <= serve_load.most_memory(running.pid) < memory_bound(TARGET.limits).total / 2**20
+    # The system counts a process's memory in batches of pages, the most of it and that of now at different times.
+    assert 100 < peak <= serve_load.most_memory(running.pid) + 1 < memory_bound(TARGET.limits).total / 2**20
 
 
 def test_every_kind_of_request_is_answered_as_it_must_be_and_counted(running):

@@ -498,7 +498,7 @@ def test_the_page_is_told_what_the_api_takes(server):
     assert page["limits"] == {"pixels": 50_000_000, "bytes": MIB_20, "side": 16_384}
     assert api == {name: page[name] for name in ("default", "limits", "styles")}
     assert api["default"] == "great-wave"
-    assert len(api["styles"]) == 12
+    assert len(api["styles"]) == 16
 
 
 # 82: metrics

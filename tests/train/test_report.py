@@ -61,7 +61,7 @@ def test_report_of_a_finished_run(finished):
     loss = open_loss(LossSettings.of(meta), finished.style, torch.device("cpu"))
     (score,) = measure(net, loss, {held_out: read_photo(Path(finished.content) / held_out, finished.size)})
     assert f"{held_out}{''.join(f'{number:.3g}' for number in score.numbers.values())}\n" in page.text + "\n"
-    for option, value in {"--batch-size": "1", "--style-weight": "2.0", "--style": "painting.png"}.items():
+    for option, value in {"--batch-size": "1", "--style-weight": "15.0", "--style": "painting.png"}.items():
         assert f"{option}{value}\n" in page.text
 
 
