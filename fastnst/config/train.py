@@ -119,7 +119,7 @@ class TrainConfig(TrainOptions):
     style_weight: Annotated[float | None, Range(0), weight_help("style", "relative", "paper")] = None
     tv_weight: Annotated[float | None, Range(0), weight_help("tv", "relative", "paper")] = None
     temporal_weight: Annotated[float, Range(0)] = 0.0
-    """weight of a penalty for flicker in clips, 0 is off; 3 with --style-weight 3 halves it"""
+    """weight of a penalty for flicker in clips, 0 is off; try 3"""
 
     name: str | None = None
     """name of the style [default: that of the output]"""
