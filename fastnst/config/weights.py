@@ -38,9 +38,9 @@ DEFAULT_WEIGHTS: dict[LossForm, LossWeights] = {
     "relative": LossWeights(content=1.0, style=15.0, tv=0.05),
 }
 
-# In the relative form, equal weights leave nearly all of the style term to relu4_3, whose Gram matrix a network of this
-# size cannot match: it hatches, in two colors. In the paper's form relu1_2, relu2_2 and relu3_3 weigh about 8 : 8 : 1
-# in these units, the median of 14 paintings, and relu4_3 next to nothing, and networks paint in the colors and strokes of the painting.
+# In the relative form, equal weights leave more than half of the style term to relu4_3, whose Gram matrix a network of
+# this size cannot match: it hatches, in two colors. In the paper's form relu1_2, relu2_2 and relu3_3 weigh about
+# 8 : 8 : 1 in these units, the median of 14 paintings, and relu4_3 next to nothing.
 DEFAULT_STYLE_LAYERS: dict[LossForm, tuple[str, ...]] = {
     "paper": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
     "gatys": ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
