@@ -186,9 +186,10 @@ def styles(*, verbosity: JsonVerbosity = JsonVerbosity()) -> int:
             )
         )
         return 0
+    width = max(len(style.name) for style in bundled)
     for style in bundled:
         mark = "  (default)" if style.name == DEFAULT_STYLE else ""
-        print(f"{style.name:<16}  {style.credit}{mark}")
+        print(f"{style.name:<{width}}  {style.credit}{mark}")
     return 0
 
 

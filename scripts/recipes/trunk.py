@@ -40,6 +40,7 @@ from fastnst.train.lanes import in_lanes
 from fastnst.train.optimizer import Muon
 
 WARMUP = 50  # steps
+HELD_OUT = 12  # photographs, the same as in the recipes of the styles
 RECENT = 20  # steps of a painting whose mean loss is printed
 
 
@@ -193,7 +194,7 @@ def main(options: Options) -> None:
     """Train for that long, and write the checkpoint every five minutes."""
     keep_freed_memory()
     trunk = Trunk(options)
-    photographs = Photographs(options.photos, options.size, 1, 20, ())
+    photographs = Photographs(options.photos, options.size, 1, HELD_OUT, ())
     pixels = np.concatenate(list(photographs.batches(0, math.ceil(options.crops / 4), 4, 2, 0, 1)))
     targets = trunk.targets(pixels)
     random = np.random.default_rng()  # another order each time a state is gone on from
