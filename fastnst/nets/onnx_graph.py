@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnst.errors import UsageError
+from fastnst.nets.grain import COLOR, tiles
 from fastnst.nets.onnx_proto import read_tensors
 from fastnst.nets.onnx_writer import OnnxGraph
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, Plan, Weights, fold, layers, plan
@@ -172,6 +173,8 @@ class NetworkGraph:
             image = self.add("Pad", image, pads, mode="reflect")
         if config.even_out:
             image = self.deband(image)
+        if config.grain:
+            image = self.roughen(image)
         if config.padding == "same" and config.center:
             image = self.add("Sub", image, self.constant(np.float32(config.center)))
         # Elsewhere the first norm subtracts the center again, whatever it is.
@@ -185,6 +188,20 @@ class NetworkGraph:
         faint = np.float32(DEBAND_CONTRAST)
         limited = self.add("Clip", self.add("Sub", mean, image), self.constant(-faint), self.constant(faint))
         return self.add("Add", image, limited)
+
+    def roughen(self, image: str) -> str:
+        """Noise is added, of the place in the picture alone: see grain.py."""
+        zero, one = self.constant(np.int64(0)), self.constant(np.int64(1))
+        ends = [self.add("Squeeze", self.add("Shape", image, start=axis, end=axis + 1)) for axis in (2, 3)]
+        places = [self.add("Range", zero, end, one) for end in ends]
+        products = []
+        for tile in tiles():
+            signs, side = self.constant(tile), self.constant(np.int64(len(tile)))
+            for axis, place in enumerate(places):
+                signs = self.add("Gather", signs, self.add("Mod", place, side), axis=axis)
+            products.append(signs)
+        signs = self.add("Mul", *products)  # (H, W)
+        return self.add("Add", image, self.add("Mul", signs, self.constant(np.float32(self.config.grain) * COLOR)))
 
     def stage(self, layer: Layer, x: str, *, pixels: bool = True) -> str:
         """A convolution, its norm and ReLU: (N, i, ...) -> (N, o, H, W) as `Layer.output_side` says.

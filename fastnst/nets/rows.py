@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnst.image import Array, Pixels
+from fastnst.nets.grain import grain
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig
 
 HALF_RANGE = 1024  # what is stored in half precision is scaled to; it has room for 64 times as much
@@ -88,7 +89,10 @@ class PictureRows(ComputedRows):
         values = self.rgb[a:b].astype(np.float32) / np.float32(255)
         if self.config.even_out:
             values += np.clip(self._means(a, b) - values, -DEBAND_CONTRAST, DEBAND_CONTRAST)
-        return values.transpose(2, 0, 1) - np.float32(self.config.center)
+        rows = values.transpose(2, 0, 1) - np.float32(self.config.center)
+        if self.config.grain:
+            rows += np.float32(self.config.grain) * grain(b - a, self.width, a)
+        return rows
 
     def _means(self, a: int, b: int) -> Array:
         """Means around each value of rows a to b, of what there is of the window within the picture, (h, W, 3) 0..1."""

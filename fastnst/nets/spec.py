@@ -37,6 +37,7 @@ class NetConfig:
     upsample: Upsampling = "bilinear"
     padding: Literal["reflect", "same"] = "reflect"  # same: zeros as TensorFlow puts them, sizes padded to a multiple
     even_out: bool = True  # whether what is fainter than two gray levels is debanded first; a word of files
+    grain: float = 0.0  # how strong the noise is that is added then, 0..1: see grain.py
     center: float = 0.5  # subtracted from the image
     epsilon: float = 1e-5  # of instance normalization
     skip: float = 1.0  # weight of a residual block's input in its output

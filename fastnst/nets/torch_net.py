@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastnst.nets.grain import grain as grain_at
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, layers
 
 
@@ -169,12 +170,17 @@ class TransformerNet(nn.Module):
         if config.last_norm:
             self.paint_norm = InstanceNorm(3, config.epsilon)
 
-    def forward(self, content: Tensor) -> Tensor:
+    def forward(self, content: Tensor, grain: Tensor | None = None) -> Tensor:
+        """With the noise of another place than the picture's, (N, 3, H, W), where given."""
         height, width = content.shape[-2:]
         if self.config.padding == "same":
             surplus = [-width % self.config.factor, -height % self.config.factor]
             content = F.pad(content, [0, surplus[0], 0, surplus[1]], mode="reflect")
         x = deband(content) if self.config.even_out else content
+        if self.config.grain:
+            if grain is None:
+                grain = torch.from_numpy(grain_at(*x.shape[-2:])).to(x)
+            x = x + self.config.grain * grain
         x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
         x = self.residual(x)
         x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,7 @@ from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
 from fastnst.losses import LossTerms, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file, trunk_file
@@ -108,9 +110,10 @@ class TrainingRun:
         """The share that a part has in the gradients and losses of its batch."""
         content = self._content(part.pixels)  # (n, 3, size, size) 0..1
         with autocast(self.device, self.dtype):
-            stylized = self.stylize(content)  # (n, 3, size, size) 0..1
+            grain = self._grain(part, content)
+            stylized = self.stylize(content, grain)  # (n, 3, size, size) 0..1
             terms: LossTerms = self.loss(stylized, part.target or content, energies)
-            flicker = [self._flicker(part, content, stylized)] if self.config.temporal_weight else []
+            flicker = [self._flicker(part, content, grain, stylized)] if self.config.temporal_weight else []
             grid = self.loss.grid(stylized)
         objective = self.scaler.scale(sum(flicker, terms.total + grid) * part.share)
         gradients = torch.autograd.grad(objective, list(self.net.parameters()))
@@ -153,11 +156,19 @@ class TrainingRun:
         """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
         return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
 
-    def _flicker(self, part: Part, content: Tensor, stylized: Tensor) -> Tensor:
+    def _grain(self, part: Part, content: Tensor) -> Tensor | None:
+        """The noise of a place of its own for each photograph, or the network would learn one by heart."""
+        if not self.net.config.grain:
+            return None
+        positions, size = range(part.position, part.position + len(content)), content.shape[-2:]
+        drawn = np.stack([drawn_grain(self.config.seed, position, *size) for position in positions])
+        return torch.from_numpy(drawn).to(self.device)
+
+    def _flicker(self, part: Part, content: Tensor, grain: Tensor | None, stylized: Tensor) -> Tensor:
         """The weighted penalty for a part that is stylized otherwise after a small movement of the camera: scalar."""
         height, width = content.shape[-2:]
         jolt = Jolt.draw(self.config.seed, range(part.position, part.position + len(content)), (height, width))
-        again = self.stylize(jolt.content(content))
+        again = self.stylize(jolt.content(content), grain)
         return self.config.temporal_weight * self.loss.scaled(jolt.distance(again, stylized))
 
     def _check_finite(self, step: int, losses: LossValues, gradients: list[Tensor]) -> None:
@@ -224,7 +235,7 @@ def _open_net(config: TrainConfig) -> TransformerNet:
     net = TransformerNet(PRESETS[config.preset])
     if (start := start_file(config)) is not None:
         trained, meta = load_checkpoint(start)
-        if trained.config != net.config:
+        if replace(trained.config, grain=net.config.grain) != net.config:
             raise UsageError(
                 f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"
             )

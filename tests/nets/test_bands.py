@@ -24,6 +24,7 @@ from helpers.material import PHOTOS  # isort: skip
 CONFIGS = {
     "paper": NetConfig(channels=(8, 8, 16), blocks=2),
     "half": NetConfig(channels=(8, 16), blocks=2, stride=2, kernels=(5, 9)),
+    "grain": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9), grain=0.05),
     "flat": NetConfig(channels=(8,), blocks=0),
     "nearest": NetConfig(channels=(8, 16), blocks=1, upsample="nearest", output="linear", even_out=False),
     "tensorflow": NetConfig(

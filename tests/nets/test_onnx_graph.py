@@ -19,6 +19,7 @@ CONFIGS = {
     "paper": NetConfig(**NARROW),
     "half": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9)),
     "unshifted": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(3, 7)),
+    "grain": NetConfig(**NARROW, grain=0.03),
     "nearest": NetConfig(**NARROW, upsample="nearest", gain=0.3),
     "transposed": NetConfig(**NARROW, upsample="transposed"),
     "same": NetConfig(**NARROW, padding="same"),
