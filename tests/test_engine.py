@@ -75,7 +75,7 @@ def test_both_engines_agree_within_one_gray_level(engines, preset, size):
     painted = onnx_engine(noise(*size))
 
     np.testing.assert_allclose(painted, torch_engine(noise(*size)), rtol=0, atol=GRAY)
-    assert painted.std() > 0.05  # a picture, not a plain color, on which anything would agree
+    assert painted.std() > 0.04  # a picture, not a plain color, on which anything would agree
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -14,6 +14,7 @@ from fastnst.image import SMALLEST
 
 DEBAND_CONTRAST = 2 / 255  # steps in flat areas up to this are smoothed before anything else
 DEBAND_WINDOW = 17  # pixels, over which
+GRAIN = 0.03  # of new networks
 
 Upsampling = Literal["bilinear", "nearest", "transposed"]
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -72,9 +73,9 @@ class NetConfig:
 # The last convolution sums over a thousand values and more. At full gain, Adam's first steps, all of them of one size,
 # drive its pixels far beyond black and white, where they learn slowly or, as white blobs, not at all.
 PRESETS = {
-    "base": NetConfig(),  # 1.68 M parameters
-    "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2),  # 0.20 M
-    "tiny": NetConfig(channels=(16, 32), blocks=3, kernels=(5, 7), stride=2),  # 0.07 M
+    "base": NetConfig(grain=GRAIN),  # 1.68 M parameters
+    "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2, grain=GRAIN),  # 0.20 M
+    "tiny": NetConfig(channels=(16, 32), blocks=3, kernels=(5, 7), stride=2, grain=GRAIN),  # 0.07 M
 }
 
 

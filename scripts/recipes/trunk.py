@@ -34,6 +34,7 @@ from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
 from fastnst.image import read_style
 from fastnst.losses import PerceptualLoss, open_features, open_loss
+from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.train.lanes import in_lanes
@@ -123,9 +124,10 @@ class Trunk:
 
         return torch.cat(list(in_lanes(of_one, list(pixels), self.lanes)))
 
-    def step(self, crops: list[Crop], paintings: list[int], rate: float) -> list[float]:
+    def step(self, number: int, crops: list[Crop], paintings: list[int], rate: float) -> list[float]:
         """Crops, one a lane, each in one of the paintings; their losses."""
-        jobs = list(zip(self.nets, crops, paintings, strict=True))
+        positions = range(number * self.lanes, (number + 1) * self.lanes)
+        jobs = list(zip(self.nets, crops, paintings, positions, strict=True))
         results = list(in_lanes(self.part, jobs, self.lanes))
         for kernel, gradients in zip(
             self.kernels.values(), zip(*(part[1] for part in results), strict=True), strict=True
@@ -142,12 +144,13 @@ class Trunk:
             optimizer.step()
         return [part[0] for part in results]
 
-    def part(self, job: tuple[TransformerNet, Crop, int]) -> tuple[float, list[Tensor], list[Tensor]]:
+    def part(self, job: tuple[TransformerNet, Crop, int, int]) -> tuple[float, list[Tensor], list[Tensor]]:
         """The loss of a crop in a painting, and its gradients: of the kernels, and of that painting's norms."""
-        net, (pixels, target), painting = job
+        net, (pixels, target), painting, position = job
+        grain = torch.from_numpy(drawn_grain(0, position, *pixels.shape[:2]))
         norms, loss = self.norms[painting], self.losses[painting]
         with autocast(self.device, self.dtype):
-            stylized = torch.func.functional_call(net, {**self.kernels, **norms}, (as_image(pixels),))
+            stylized = torch.func.functional_call(net, {**self.kernels, **norms}, (as_image(pixels), grain))
             total = loss(stylized, {LAYER: target}).total
             objective = total + loss.grid(stylized)
         gradients = torch.autograd.grad(objective, [*self.kernels.values(), *norms.values()])
@@ -208,7 +211,7 @@ def main(options: Options) -> None:
         crops = [(pixels[number], targets[number : number + 1]) for number in itertools.islice(numbers, trunk.lanes)]
         chosen = list(itertools.islice(paintings, trunk.lanes))
         rate = learning_rate(options, step, done)
-        for painting, loss in zip(chosen, trunk.step(crops, chosen, rate), strict=True):
+        for painting, loss in zip(chosen, trunk.step(step, crops, chosen, rate), strict=True):
             losses[painting].append(loss)
         if step % 100 == 99:
             mean = np.mean([np.mean(each[-RECENT:]) for each in losses if each])

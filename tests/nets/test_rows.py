@@ -2,15 +2,16 @@ import numpy as np
 import torch
 
 from fastnst.image import to_array
+from fastnst.nets.grain import grain
 from fastnst.nets.rows import OverwrittenRows, PictureRows, StoredRows
-from fastnst.nets.spec import PRESETS
+from fastnst.nets.spec import GRAIN, PRESETS
 from fastnst.nets.torch_net import deband
 
 
 def test_even_rows_are_those_of_the_network():
     rgb = np.random.default_rng(0).integers(100, 110, (50, 40, 3), np.uint8)
     rows = PictureRows(rgb, PRESETS["fast"])
-    expected = deband(torch.from_numpy(to_array(rgb)))[0].numpy() - 0.5
+    expected = deband(torch.from_numpy(to_array(rgb)))[0].numpy() - 0.5 + np.float32(GRAIN) * grain(50, 40)
 
     for a, b in [(0, 5), (5, 50), (0, 50), (49, 50)]:
         np.testing.assert_allclose(rows.compute(a, b), expected[:, a:b], atol=1e-6)
