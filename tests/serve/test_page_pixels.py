@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastnst.compose import enlarge, keep_histogram_colors, keep_luma_colors, na
 from fastnst.engine import OnnxEngine, mixed, open_engine
 from fastnst.image import Picture, Pixels, encode_picture, read_picture, resize, shrink, to_array, to_pixels
 from fastnst.nets.onnx_graph import build
+from fastnst.nets.spec import GRAIN
 from fastnst.serve.published import published_styles
 from fastnst.serve.site import site_files
 from fastnst.styles import bundled_style
@@ -149,7 +151,8 @@ def file_of(name: str, form: str) -> bytes:
     engine = open_engine(name, "onnx", "cpu")
     assert isinstance(engine, OnnxEngine)
     network = engine.banded
-    return build(network.config, network.weights, metadata=engine.metadata, uint8=form == "uint8")
+    config = replace(network.config, grain=GRAIN) if form == "grain" else network.config
+    return build(config, network.weights, metadata=engine.metadata, uint8=form == "uint8")
 
 
 class TestNetwork:
@@ -159,6 +162,7 @@ class TestNetwork:
             ("great-wave", "bundled"),
             ("great-wave-tiny", "exported"),
             ("great-wave-tiny", "uint8"),
+            ("great-wave-tiny", "grain"),
             ("great-wave-base", "exported"),
         ],
     )

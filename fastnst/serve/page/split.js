@@ -70,6 +70,12 @@ function result(node, given, model) {
   switch (operator) {
     case "Shape":
       return { kind: INT64, rank: 1 };
+    case "Squeeze":
+      return { ...first, rank: 0 };
+    case "Range":
+      return { kind: INT64, rank: 1 };
+    case "Gather": // of noise, for each pixel
+      return { kind: first.kind, channels: 1, scale: 1, rank: 2 };
     case "Cast":
       return { ...first, kind: attributes.to };
     case "Conv":
