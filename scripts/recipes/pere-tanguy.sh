@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # How the bundled style pere-tanguy was made, from the root of the checkout: scripts/recipes/pere-tanguy.sh PHOTOS
+# It goes on from what scripts/recipes/trunk.py --styles runs/trunk made of this painting.
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/pere-tanguy.jpg --content "$photos" -o runs/pere-tanguy.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 600 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --init runs/trunk/pere-tanguy.safetensors \
     --credit "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain"
 python scripts/recipes/ship.py pere-tanguy

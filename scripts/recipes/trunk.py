@@ -8,15 +8,16 @@ A run leaves kernels and norms in --state, and goes on from them: hours at the f
 half an hour in which it falls (--steady 0). The crops are drawn once, and the loss network's features of them kept,
 which saves a seventh of a step.
 
-Usage: python scripts/recipes/trunk.py --paintings FOLDER --photos FOLDER --time 8h
-    --state runs/trunk-fast.safetensors -o fastnst/weights/trunk-fast.safetensors
+Usage: python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
+    --steady 0.45 --leave-out cafe-terrace --leave-out composition-viii --state runs/trunk.state.safetensors
+    --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
 """
 
 import copy
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +77,8 @@ class Options:
     """names of style images to leave out, to see what a trunk does for a painting it never saw"""
     state: Path | None = None
     """file to go on from, and to leave the state in"""
+    styles: Path | None = None
+    """folder for a checkpoint of each painting, with the norms of its own, from which the recipes of styles go on"""
 
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -159,15 +162,23 @@ class Trunk:
     def save(self) -> None:
         """Write the checkpoint, and the state if there is to be one."""
         mean = {name: torch.stack([norms[name] for norms in self.norms]).mean(0) for name in self.norms[0]}
-        net = self.nets[0]
-        net.load_state_dict({**self.kernels, **mean})
-        style = {"name": "trunk", "credit": f"a start for new styles, learned from {len(self.names)} paintings"}
-        save_checkpoint(self.options.output, net, CheckpointMeta(self.options.preset, net.config.to_json(), style))
+        self.write(self.options.output, "trunk", mean)
+        if self.options.styles is not None:
+            self.options.styles.mkdir(parents=True, exist_ok=True)
+            for painting, norms in zip(self.names, self.norms, strict=True):
+                self.write(self.options.styles / f"{painting}.safetensors", painting, norms)
         if self.options.state is not None:
             tensors = {name: weight.detach().contiguous() for name, weight in self.kernels.items()}
             for painting, norms in zip(self.names, self.norms, strict=True):
                 tensors |= {f"{painting}.{name}": weight.detach() for name, weight in norms.items()}
             save_file(tensors, self.options.state)
+
+    def write(self, output: Path, name: str, norms: Mapping[str, Tensor]) -> None:
+        """Write the kernels, with these norms, as a checkpoint."""
+        net = self.nets[0]
+        net.load_state_dict({**self.kernels, **norms})
+        style = {"name": name, "credit": f"a start for new styles, learned from {len(self.names)} paintings"}
+        save_checkpoint(output, net, CheckpointMeta(self.options.preset, net.config.to_json(), style))
 
     def load(self, state: Path) -> None:
         """Go on from a state; paintings that are new to it begin with the mean of the others."""
