@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 PERIODS = 61, 67  # pixels. Of the product of two tiles nothing repeats before a common multiple of their sides, 4087.
-COLOR = np.array([[[1]], [[-1]], [[0]]], np.float32)  # of no brightness to speak of, RGB
+COLOR = np.array([[[1]], [[-1]], [[0]]], np.float32)  # RGB, red against green: brightness changes by a third of it
 
 Array = npt.NDArray[np.float32]
 

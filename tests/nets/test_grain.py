@@ -14,7 +14,7 @@ def test_a_part_has_what_the_whole_has_there():
     np.testing.assert_array_equal(grain(40, 70, 100, 120), whole[:, 100:140, 120:190])
 
 
-def test_it_is_the_product_of_two_tiles_in_a_color_without_brightness():
+def test_it_is_the_product_of_two_tiles_red_against_green():
     first, second = tiles()
     row, column = 3000, 123
 
