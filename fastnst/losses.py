@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast, get_args
 
 import torch
@@ -20,11 +21,14 @@ from fastnst.image import Picture, to_array
 from fastnst.values import check_choice
 from fastnst.vgg import Pooling, VGGFeatures
 
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
 Layers = Sequence[str] | Mapping[str, float]  # names, or names with the weight of each
 
 
 GRID_WEIGHT = 10.0  # by eye, on one style: ten times more cost style and was no better
 GRID_WINDOW = 32  # pixels
+EDGE = 2  # features at each side, in which what the loss network's convolutions see beyond the picture weighs most
 
 
 class LossTerms(NamedTuple):
@@ -37,6 +41,14 @@ class LossTerms(NamedTuple):
     @property
     def total(self) -> Tensor:
         return self.content + self.style + self.tv
+
+
+class Objective(NamedTuple):
+    """What training makes smaller in place of the total, and what it is made of."""
+
+    value: Tensor  # scalar, to differentiate
+    terms: LossTerms
+    grams: dict[str, Tensor]  # of each style layer, mean over the batch, (1, C, C), without gradient
 
 
 class LossValues(NamedTuple):
@@ -83,6 +95,13 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     with torch.autocast(features.device.type, enabled=False):
         return cast(Tensor, _Gram.apply(features))
+
+
+def inside(features: Tensor, margin: int) -> Tensor:
+    """Feature maps without `margin` at each side, an eighth of the shorter side at most: (N, C, H, W) -> smaller."""
+    margin = min(margin, min(features.shape[-2:]) // 8)
+    height, width = features.shape[-2:]
+    return features[..., margin : height - margin, margin : width - margin]
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -153,7 +172,7 @@ class PerceptualLoss(nn.Module):
 
     Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form.
     Several styles are mixed by averaging their Gram matrices with the shares of `blend`. `tv_form` power is
-    total_variation_power.
+    total_variation_power. The Gram matrices leave out `margin` features at each side.
     """
 
     style_roughness: Tensor
@@ -168,6 +187,7 @@ class PerceptualLoss(nn.Module):
         style_layers: Layers | None = None,
         blend: Sequence[float] | None = None,
         tv_form: TVForm = "squared",
+        margin: int = 0,
     ) -> None:
         super().__init__()
         check_choice("form", form, get_args(LossForm))
@@ -175,7 +195,7 @@ class PerceptualLoss(nn.Module):
         for name, value in vars(weights).items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} weight must be zero or more, got {value}")
-        self.features, self.weights, self.form, self.tv_form = features, weights, form, tv_form
+        self.features, self.weights, self.form, self.tv_form, self.margin = features, weights, form, tv_form, margin
         self.content_layers = _layer_weights(content_layers)
         self.style_layers = _layer_weights(_style_layers(style_layers, form))
         styles = [style] if isinstance(style, Tensor) else style
@@ -186,7 +206,7 @@ class PerceptualLoss(nn.Module):
                 self.style_roughness += share * roughness(picture, tv_form).float()
                 for name, values in features(picture, list(self.style_layers)).items() if self.style_layers else ():
                     before = getattr(self, f"gram_{name}", 0)
-                    self.register_buffer(f"gram_{name}", before + share * gram_matrix(values), persistent=False)
+                    self.register_buffer(f"gram_{name}", before + share * self._gram(values), persistent=False)
 
     def targets(self, content: Tensor) -> dict[str, Tensor]:
         """The content's features, which `forward` takes in its place: for many pictures of one content."""
@@ -207,6 +227,23 @@ class PerceptualLoss(nn.Module):
         The mean over equal parts is then the loss of the whole: only the relative content term needs to know that,
         since it is divided by the mean energy of the batch's features.
         """
+        return self.objective(stylized, content, energies).terms
+
+    def objective(
+        self,
+        stylized: Tensor,
+        content: Tensor | dict[str, Tensor],
+        energies: Tensor | None = None,
+        recent: Mapping[str, Tensor] = _NOTHING,
+        share: float = 1.0,
+    ) -> Objective:
+        """The total, but for a style term that allows pictures to differ, where `recent` has Gram matrices (1, C, C).
+
+        Those are the mean ones of other pictures by the same network. Compared with the style's is what they and this
+        picture's have for a mean, it with that `share`: the mean over all pictures counts in full, and how far a
+        picture is from it with the square of the share. A photo of the sky alone then need not become a
+        whole painting, with the colors of its fields as patches in the clouds.
+        """
         target = self.targets(content) if isinstance(content, Tensor) else content
         whole = {} if energies is None else dict(zip(self.content_layers, energies, strict=True))
         features = self.features(stylized)
@@ -214,15 +251,33 @@ class PerceptualLoss(nn.Module):
             content_terms = {
                 name: self._distance(features[name], target[name], whole.get(name)) for name in self.content_layers
             }
-            style_terms = {
-                name: self._distance(gram_matrix(features[name]), getattr(self, f"gram_{name}"))
-                for name in self.style_layers
-            }
-            zero = self.style_roughness.new_zeros(())
-            content_term = _weighted(content_terms, self.content_layers, mean=self.form == "relative", empty=zero)
-            style_term = _weighted(style_terms, self.style_layers, mean=self.form != "paper", empty=zero)
+            grams = {name: self._gram(features[name]) for name in self.style_layers}
             w = self.weights
-            return LossTerms(w.content * content_term, w.style * style_term, w.tv * self._variation(stylized))
+            terms = LossTerms(
+                w.content * self._weighted(content_terms, self.content_layers, mean=self.form == "relative"),
+                w.style * self._style(grams),
+                w.tv * self._variation(stylized),
+            )
+            value = terms.total
+            if recent:
+                mixed = {name: gram.lerp(recent[name], 1 - share) for name, gram in grams.items()}
+                value = terms.content + w.style * self._style(mixed) / share + terms.tv
+            return Objective(value, terms, {name: gram.detach().mean(0, keepdim=True) for name, gram in grams.items()})
+
+    def _style(self, grams: Mapping[str, Tensor]) -> Tensor:
+        """The distance of Gram matrices (N, C, C) to the style's, over all layers."""
+        distances = {name: self._distance(gram, getattr(self, f"gram_{name}")) for name, gram in grams.items()}
+        return self._weighted(distances, self.style_layers, mean=self.form != "paper")
+
+    def _weighted(self, terms: Mapping[str, Tensor], weights: Mapping[str, float], *, mean: bool) -> Tensor:
+        """The weighted sum or mean; zero of none."""
+        if not terms:
+            return self.style_roughness.new_zeros(())
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        return total / sum(weights.values()) if mean else total
+
+    def _gram(self, features: Tensor) -> Tensor:
+        return gram_matrix(inside(features, self.margin))
 
     def _variation(self, stylized: Tensor) -> Tensor:
         images = at_least_float32(stylized)
@@ -278,14 +333,6 @@ def _shares(count: int, blend: Sequence[float] | None) -> list[float]:
     return [share / sum(given) for share in given]
 
 
-def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], *, mean: bool, empty: Tensor) -> Tensor:
-    """The weighted sum or mean."""
-    if not terms:
-        return empty
-    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return total / sum(weights.values()) if mean else total
-
-
 def open_features(
     layers: Sequence[str], device: torch.device, vgg: str = "bundled", pooling: Pooling = "max"
 ) -> VGGFeatures:
@@ -306,6 +353,7 @@ def open_loss(
     pooling: Pooling = "max",
     blend: Sequence[float] | None = None,
     tv_form: TVForm = "squared",
+    margin: int = 0,
     files: Sequence[Path] = (),
 ) -> PerceptualLoss:
     """The loss of one style image or several, on a device; `vgg` may be a network that is there already.
@@ -319,7 +367,9 @@ def open_loss(
     for file, style in zip(files, styles, strict=bool(files)):
         _check_style(file, style, features, style_layers)
     pixels = [torch.from_numpy(to_array(style.rgb)).to(device) for style in styles]  # (1, 3, H, W) 0..1 each
-    return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form).to(device)
+    return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form, margin).to(
+        device
+    )
 
 
 def _check_style(file: Path, style: Picture, features: VGGFeatures, layers: Layers) -> None:

@@ -15,6 +15,7 @@ from fastnst.losses import (
     PerceptualLoss,
     gram_matrix,
     grid_energy,
+    inside,
     open_loss,
     roughness,
     total_variation,
@@ -423,3 +424,71 @@ def test_a_style_that_is_too_narrow_for_a_layer_is_named_with_the_size_that_matt
 
     with pytest.raises(InputError, match=r"narrow\.png is 96x5 pixels .* relu4_3 needs at least 8x8; .*--style-size"):
         open_loss([style], LossWeights(1, 1, 0), torch.device("cpu"), style_layers=layers, files=[Path("narrow.png")])
+
+
+def test_inside_cuts_off_the_margin_but_at_most_an_eighth():
+    features = torch.arange(16 * 24.0).view(1, 1, 16, 24)
+
+    assert torch.equal(inside(features, 2), features[..., 2:14, 2:22])
+    assert torch.equal(inside(features[..., :8, :], 2), features[..., 1:7, 1:23])
+    assert torch.equal(inside(features, 0), features)
+    assert inside(features[..., :4, :4], 2).shape == (1, 1, 4, 4)
+
+
+def test_with_a_margin_the_style_term_compares_gram_matrices_of_the_middle():
+    style, stylized, content = picture(0), picture(1), picture(2)
+    features = VGGFeatures(STYLE)
+    loss = PerceptualLoss(features, style, LossWeights(0, 1, 0), "relative", CONTENT, STYLE, margin=2)
+
+    given, wanted = features(stylized), features(style)
+    expected = []
+    for name in STYLE:
+        target = reference_gram(wanted[name][..., 2:-2, 2:-2])
+        difference = reference_gram(given[name][..., 2:-2, 2:-2]) - target
+        expected.append(difference.square().mean() / target.square().mean())
+
+    torch.testing.assert_close(loss(stylized, content).style, torch.stack(expected).mean(), rtol=1e-4, atol=0)
+
+
+def test_in_training_a_picture_has_a_share_in_the_gram_matrix_that_is_compared():
+    style, stylized, content = picture(0), torch.cat([picture(1), picture(3)]), torch.cat([picture(2), picture(4)])
+    loss = perceptual_loss(style)
+    others = {name: gram_matrix(features) for name, features in loss.features(picture(5)).items()}
+    share = 0.3
+
+    found = loss.objective(stylized, content, None, others, share)
+
+    features, wanted = loss.features(stylized), loss.features(style)
+    expected = []
+    for name in STYLE:
+        mixed = share * reference_gram(features[name]) + (1 - share) * others[name]
+        target = reference_gram(wanted[name])
+        expected.append((mixed - target).square().mean() / target.square().mean())
+    terms = loss(stylized, content)
+    value = terms.content + terms.tv + torch.stack(expected).mean() / share
+    torch.testing.assert_close(found.value, value, rtol=1e-4, atol=0)
+    assert found.terms == terms
+    for name in STYLE:
+        torch.testing.assert_close(found.grams[name], reference_gram(features[name]).mean(0, keepdim=True))
+
+
+def test_a_picture_that_makes_up_for_others_costs_no_style_in_training():
+    """Of two pictures whose Gram matrices are the style's in the mean, neither is asked to change."""
+    style = picture(0, 64, 64)
+    loss, share = perceptual_loss(style, LossWeights(0, 1, 0)), 0.5
+    stylized = picture(1, 64, 64) / 2
+    own = {name: gram_matrix(features) for name, features in loss.features(stylized).items()}
+    needed = {name: (getattr(loss, f"gram_{name}") - share * gram) / (1 - share) for name, gram in own.items()}
+
+    value = loss.objective(stylized, style, recent=needed, share=share).value
+
+    assert float(loss(stylized, style).style) > 0.01
+    assert float(value) < 1e-10
+
+
+def test_without_others_the_objective_is_the_total():
+    loss = perceptual_loss(picture(0))
+
+    found = loss.objective(picture(1), picture(2))
+
+    assert found.value == found.terms.total

@@ -58,6 +58,7 @@ def capture(run: TrainingRun, step: int) -> TrainState:
     tensors = {f"net.{name}": _copy(tensor) for name, tensor in run.net.state_dict().items()}
     for index, values in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": _copy(tensor) for name, tensor in values.items()}
+    tensors |= {f"gram.{name}": _copy(mean) for name, mean in run.grams.means.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if run.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
@@ -86,6 +87,7 @@ def restore(run: TrainingRun, state: TrainState) -> None:
             layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
             moments.setdefault(int(index), {})[kind] = tensor.clone(memory_format=layout)
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": moments})
+    run.grams.means = {name[5:]: t.to(run.device) for name, t in tensors.items() if name.startswith("gram.")}
     run.scaler.load_state_dict(state.values["scaler"])
     run.rollbacks = state.values["rollbacks"]
     run.recent.clear()

@@ -18,12 +18,13 @@ from fastnst.config import TrainConfig, TrainOptions, layer_weights
 from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
-from fastnst.losses import LossTerms, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.losses import EDGE, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
+from fastnst.train.grams import RecentGrams, picture_share
 from fastnst.train.lanes import in_lanes, lane_count
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.optimizer import Muon
@@ -56,8 +57,17 @@ class Batch(NamedTuple):
     """A batch in its parts; the energies of its content features over all parts and ranks, if there are several."""
 
     parts: list[Part]
+    picture_share: float
     energies: Tensor | None = None
     lanes: int = 1  # parts that are computed at once
+
+
+class Gradients(NamedTuple):
+    """Of a batch, or the share of a part in it."""
+
+    of_parameters: list[Tensor]
+    losses: Tensor  # the fields of LossValues
+    grams: dict[str, Tensor]  # mean Gram matrices of the stylized photographs, (1, C, C) each
 
 
 class TrainingRun:
@@ -74,6 +84,7 @@ class TrainingRun:
         self.optimizer = _open_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[LossValues] = deque(maxlen=RECENT)
+        self.grams = RecentGrams()
         self.rollbacks = 0
 
     def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> LossValues:
@@ -83,8 +94,8 @@ class TrainingRun:
         """
 
         split = partial(self._split, step, torch.from_numpy(pixels))
-        gradients, losses = self.memory.retry(self._gradients, split, self.config.size)
-        self.ranks.average([*gradients, losses])
+        gradients, losses, grams = self.memory.retry(self._gradients, split, self.config.size)
+        self.ranks.average([*gradients, losses, *grams.values()])
         values = LossValues(*losses.tolist())
         for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
             parameter.grad = gradient
@@ -94,30 +105,37 @@ class TrainingRun:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.recent.append(values)
+        if self.config.loss == "relative":  # the others are those of their papers
+            self.grams.add(grams, len(pixels) * self.ranks.count)
         return values
 
-    def _gradients(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Of a batch's objective, times the scaler's scale, for all parameters; and its losses."""
-        parts = in_lanes(partial(self._part, batch.energies), batch.parts, batch.lanes)
-        gradients, losses = next(parts)
-        for others, more in parts:
-            for gradient, other in zip(gradients, others, strict=True):
+    def _gradients(self, batch: Batch) -> Gradients:
+        """Of a batch's objective, times the scaler's scale."""
+        parts = in_lanes(partial(self._part, batch), batch.parts, batch.lanes)
+        whole = next(parts)
+        for part in parts:
+            for gradient, other in zip(whole.of_parameters, part.of_parameters, strict=True):
                 gradient += other
-            losses += more
-        return gradients, losses
+            whole.losses.add_(part.losses)
+            for name, gram in whole.grams.items():
+                gram += part.grams[name]
+        return whole
 
-    def _part(self, energies: Tensor | None, part: Part) -> tuple[list[Tensor], Tensor]:
-        """The share that a part has in the gradients and losses of its batch."""
+    def _part(self, batch: Batch, part: Part) -> Gradients:
+        """The share that a part has in those of its batch."""
         content = self._content(part.pixels)  # (n, 3, size, size) 0..1
         with autocast(self.device, self.dtype):
             grain = self._grain(part, content)
             stylized = self.stylize(content, grain)  # (n, 3, size, size) 0..1
-            terms: LossTerms = self.loss(stylized, part.target or content, energies)
+            objective, terms, grams = self.loss.objective(
+                stylized, part.target or content, batch.energies, self.grams.means, batch.picture_share
+            )
             flicker = [self._flicker(part, content, grain, stylized)] if self.config.temporal_weight else []
             grid = self.loss.grid(stylized)
-        objective = self.scaler.scale(sum(flicker, terms.total + grid) * part.share)
+        objective = self.scaler.scale(sum(flicker, objective + grid) * part.share)
         gradients = torch.autograd.grad(objective, list(self.net.parameters()))
-        return list(gradients), torch.stack([*terms, terms.total, *flicker]).detach() * part.share
+        losses = torch.stack([*terms, terms.total, *flicker]).detach() * part.share
+        return Gradients(list(gradients), losses, {name: gram * part.share for name, gram in grams.items()})
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step: constant, or falling like a cosine to a twentieth; less after going back."""
@@ -130,13 +148,13 @@ class TrainingRun:
     def _split(self, step: int, pixels: Tensor, micro_batch: int) -> Batch:
         """The batch in parts; if it is but a part of something, with what the loss has to know of the whole."""
         position = (step * self.ranks.count + self.ranks.rank) * self.config.batch_size
-        parts = []
+        parts, share = [], picture_share(step / self.config.steps)
         lanes = 1 if self.config.compile else lane_count(self.device, micro_batch)
         for piece in torch.split(pixels, math.ceil(micro_batch / lanes)):
             parts.append(Part(piece, position, len(piece) / len(pixels)))
             position += len(piece)
         if len(parts) == 1 and self.ranks.count == 1:
-            return Batch(parts)
+            return Batch(parts, share)
 
         def target(part: Part) -> dict[str, Tensor]:
             with autocast(self.device, self.dtype):
@@ -150,7 +168,7 @@ class TrainingRun:
         targets, energies = self.memory.within(measured)
         self.ranks.average([energies])
         known = [part._replace(target=target) for part, target in zip(parts, targets, strict=True)]
-        return Batch(known, energies, lanes)
+        return Batch(known, share, energies, lanes)
 
     def _content(self, pixels: Tensor) -> Tensor:
         """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
@@ -195,7 +213,9 @@ class TrainingRun:
         weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
         layers = layer_weights(config.content_layers), layer_weights(config.gram_layers)
         features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling)
-        opened = partial(open_loss, vgg=features, files=[config.style])
+        # Beyond a picture the loss network sees gray, and a network learns to fade into it, in a frame of a few pixels.
+        margin = EDGE if config.loss == "relative" else 0
+        opened = partial(open_loss, vgg=features, files=[config.style], margin=margin)
         style = read_style(config.style, config.style_size)
         self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
         while True:

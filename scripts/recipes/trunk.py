@@ -8,7 +8,8 @@ A run leaves kernels and norms in --state, and goes on from them: hours at the f
 half an hour in which it falls (--steady 0). The crops are drawn once, and the loss network's features of them kept,
 which saves a seventh of a step.
 
-Usage: python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
+Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.2 from that state:
+python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
     --steady 0.45 --leave-out cafe-terrace --leave-out composition-viii --state runs/trunk.state.safetensors
     --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
 """
@@ -19,6 +20,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +36,11 @@ from fastnst.config.shared import Duration
 from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
 from fastnst.image import read_style
-from fastnst.losses import PerceptualLoss, open_features, open_loss
+from fastnst.losses import EDGE, PerceptualLoss, open_features, open_loss
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.train.grams import SHARE, RecentGrams, picture_share
 from fastnst.train.lanes import in_lanes
 from fastnst.train.optimizer import Muon
 
@@ -83,6 +86,9 @@ class Options:
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Crop = tuple[Array, Tensor]  # (size, size, 3), and what the content term compares with
+Part = tuple[
+    float, list[Tensor], list[Tensor], dict[str, Tensor]
+]  # loss, gradients of kernels and norms, Gram matrices
 
 (LAYER,) = CONTENT_LAYERS
 
@@ -105,7 +111,8 @@ class Trunk:
         features = open_features([*CONTENT_LAYERS, *layer_weights(DEFAULT_STYLE_LAYERS["relative"])], self.device)
         weights = replace(LossWeights.resolve("relative"), style=options.style_weight)
         self.losses: list[PerceptualLoss] = [
-            open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features) for file in files
+            open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features, margin=EDGE)
+            for file in files
         ]
         torch.manual_seed(0)
         net = TransformerNet(PRESETS[options.preset]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,8 +120,10 @@ class Trunk:
         self.kernels = {name: weight for name, weight in net.named_parameters() if weight.ndim == 4}
         own = {name: weight for name, weight in net.named_parameters() if weight.ndim != 4}
         self.norms = [{name: nn.Parameter(w.detach().clone()) for name, w in own.items()} for _ in files]
-        if options.state is not None and options.state.exists():
+        self.goes_on = options.state is not None and options.state.exists()
+        if options.state is not None and self.goes_on:
             self.load(options.state)
+        self.grams = [RecentGrams() for _ in files]
         self.shared = Muon(self.kernels.values(), options.learning_rate)
         self.own = [Muon(norms.values(), options.learning_rate) for norms in self.norms]
 
@@ -127,19 +136,22 @@ class Trunk:
 
         return torch.cat(list(in_lanes(of_one, list(pixels), self.lanes)))
 
-    def step(self, number: int, crops: list[Crop], paintings: list[int], rate: float) -> list[float]:
-        """Crops, one a lane, each in one of the paintings; their losses."""
+    def step(self, number: int, crops: list[Crop], paintings: list[int], rate: float, share: float) -> list[float]:
+        """Crops, one a lane, each in one of the paintings, with that share in its Gram matrices; their losses."""
         positions = range(number * self.lanes, (number + 1) * self.lanes)
         jobs = list(zip(self.nets, crops, paintings, positions, strict=True))
-        results = list(in_lanes(self.part, jobs, self.lanes))
+        results = list(in_lanes(partial(self.part, share), jobs, self.lanes))
         for kernel, gradients in zip(
             self.kernels.values(), zip(*(part[1] for part in results), strict=True), strict=True
         ):
             kernel.grad = torch.stack(gradients).mean(0)
         optimizers = [self.shared]
         for painting in set(paintings):
-            mine = [part[2] for part, number in zip(results, paintings, strict=True) if number == painting]
-            for norm, gradients in zip(self.norms[painting].values(), zip(*mine, strict=True), strict=True):
+            mine = [part for part, number in zip(results, paintings, strict=True) if number == painting]
+            for part in mine:
+                self.grams[painting].add(part[3], 1)
+            gradients_of_norms = zip(*(part[2] for part in mine), strict=True)
+            for norm, gradients in zip(self.norms[painting].values(), gradients_of_norms, strict=True):
                 norm.grad = torch.stack(gradients).mean(0)
             optimizers.append(self.own[painting])
         for optimizer in optimizers:
@@ -147,17 +159,18 @@ class Trunk:
             optimizer.step()
         return [part[0] for part in results]
 
-    def part(self, job: tuple[TransformerNet, Crop, int, int]) -> tuple[float, list[Tensor], list[Tensor]]:
-        """The loss of a crop in a painting, and its gradients: of the kernels, and of that painting's norms."""
+    def part(self, share: float, job: tuple[TransformerNet, Crop, int, int]) -> Part:
+        """What a crop in a painting adds to a step."""
         net, (pixels, target), painting, position = job
         grain = torch.from_numpy(drawn_grain(0, position, *pixels.shape[:2]))
         norms, loss = self.norms[painting], self.losses[painting]
         with autocast(self.device, self.dtype):
             stylized = torch.func.functional_call(net, {**self.kernels, **norms}, (as_image(pixels), grain))
-            total = loss(stylized, {LAYER: target}).total
-            objective = total + loss.grid(stylized)
+            value, terms, grams = loss.objective(stylized, {LAYER: target}, None, self.grams[painting].means, share)
+            objective = value + loss.grid(stylized)
         gradients = torch.autograd.grad(objective, [*self.kernels.values(), *norms.values()])
-        return float(total.detach()), list(gradients[: len(self.kernels)]), list(gradients[len(self.kernels) :])
+        kernels = len(self.kernels)
+        return float(terms.total.detach()), list(gradients[:kernels]), list(gradients[kernels:]), grams
 
     def save(self) -> None:
         """Write the checkpoint, and the state if there is to be one."""
@@ -222,7 +235,8 @@ def main(options: Options) -> None:
         crops = [(pixels[number], targets[number : number + 1]) for number in itertools.islice(numbers, trunk.lanes)]
         chosen = list(itertools.islice(paintings, trunk.lanes))
         rate = learning_rate(options, step, done)
-        for painting, loss in zip(chosen, trunk.step(step, crops, chosen, rate), strict=True):
+        share = SHARE if trunk.goes_on else picture_share(done)
+        for painting, loss in zip(chosen, trunk.step(step, crops, chosen, rate, share), strict=True):
             losses[painting].append(loss)
         if step % 100 == 99:
             mean = np.mean([np.mean(each[-RECENT:]) for each in losses if each])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fastnst.checkpoint import load_checkpoint, load_state
 from fastnst.errors import DivergedError
-from fastnst.losses import LossTerms, LossValues
+from fastnst.losses import LossValues
 from fastnst.temporal import Jolt
 from fastnst.train.loop import train
 from fastnst.train.run import TrainingRun
@@ -78,7 +78,9 @@ def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, times: int) -> None:
     def spoiled(run: TrainingRun, now: int, pixels: np.ndarray) -> LossValues:
         if now == step and left[0]:
             left[0] -= 1
-            bad = run.loss.register_forward_hook(lambda *found: LossTerms(*(term * torch.nan for term in found[2])))
+            bad = run.loss.features.register_forward_hook(
+                lambda *found: {name: features * torch.nan for name, features in found[2].items()}
+            )
             try:
                 return original(run, now, pixels)
             finally:
