@@ -5,7 +5,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/harvest.jpg --content "$photos" -o runs/harvest.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
     --init runs/trunk/harvest.safetensors \
     --credit "Vincent van Gogh, Harvest at La Crau, 1888. Public domain"
 python scripts/recipes/ship.py harvest

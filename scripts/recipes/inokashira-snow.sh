@@ -5,7 +5,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/inokashira-snow.jpg --content "$photos" -o runs/inokashira-snow.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
     --init runs/trunk/inokashira-snow.safetensors \
     --credit "Utagawa Hiroshige, The Benzaiten Shrine at Inokashira in Snow, c. 1843. Public domain"
 python scripts/recipes/ship.py inokashira-snow

@@ -5,7 +5,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/moulin-de-la-galette.jpg --content "$photos" -o runs/moulin-de-la-galette.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
     --init runs/trunk/moulin-de-la-galette.safetensors \
     --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"
 python scripts/recipes/ship.py moulin-de-la-galette

@@ -5,7 +5,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/pere-tanguy.jpg --content "$photos" -o runs/pere-tanguy.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
     --init runs/trunk/pere-tanguy.safetensors \
     --credit "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain"
 python scripts/recipes/ship.py pere-tanguy

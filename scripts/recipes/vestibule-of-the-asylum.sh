@@ -5,7 +5,7 @@ set -euo pipefail
 photos=${1:?give a folder of photographs}
 
 fastnst train examples/paintings/vestibule-of-the-asylum.jpg --content "$photos" -o runs/vestibule-of-the-asylum.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 150 --style-weight 25 --held-out 12 \
+    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
     --init runs/trunk/vestibule-of-the-asylum.safetensors \
     --credit "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain"
 python scripts/recipes/ship.py vestibule-of-the-asylum
