@@ -4,8 +4,8 @@ A step stylizes a photograph for each core, each in another painting; the kernel
 painting from it alone. What is written has the mean of the norms. Source: Dumoulin et al. 2017, "A learned
 representation for artistic style".
 
-A run leaves kernels and norms in --state, and goes on from them: hours at the full learning rate (--steady 1), then
-half an hour in which it falls (--steady 0). The crops are drawn once, and the loss network's features of them kept,
+A run leaves kernels and norms in --state, and goes on from them. The learning rate is full for the share --steady of
+the time, and then falls. The crops are drawn once, and the loss network's features of them kept,
 which saves a seventh of a step.
 
 Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.2 from that state:
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -86,11 +86,16 @@ class Options:
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Crop = tuple[Array, Tensor]  # (size, size, 3), and what the content term compares with
-Part = tuple[
-    float, list[Tensor], list[Tensor], dict[str, Tensor]
-]  # loss, gradients of kernels and norms, Gram matrices
-
 (LAYER,) = CONTENT_LAYERS
+
+
+class Part(NamedTuple):
+    """What a crop adds to a step."""
+
+    loss: float
+    of_kernels: list[Tensor]  # gradients
+    of_norms: list[Tensor]
+    grams: dict[str, Tensor]
 
 
 def as_image(pixels: Array) -> Tensor:
@@ -141,23 +146,22 @@ class Trunk:
         positions = range(number * self.lanes, (number + 1) * self.lanes)
         jobs = list(zip(self.nets, crops, paintings, positions, strict=True))
         results = list(in_lanes(partial(self.part, share), jobs, self.lanes))
-        for kernel, gradients in zip(
-            self.kernels.values(), zip(*(part[1] for part in results), strict=True), strict=True
-        ):
+        of_kernels = zip(*(part.of_kernels for part in results), strict=True)
+        for kernel, gradients in zip(self.kernels.values(), of_kernels, strict=True):
             kernel.grad = torch.stack(gradients).mean(0)
         optimizers = [self.shared]
         for painting in set(paintings):
             mine = [part for part, number in zip(results, paintings, strict=True) if number == painting]
             for part in mine:
-                self.grams[painting].add(part[3], 1)
-            gradients_of_norms = zip(*(part[2] for part in mine), strict=True)
-            for norm, gradients in zip(self.norms[painting].values(), gradients_of_norms, strict=True):
+                self.grams[painting].add(part.grams, 1)
+            of_norms = zip(*(part.of_norms for part in mine), strict=True)
+            for norm, gradients in zip(self.norms[painting].values(), of_norms, strict=True):
                 norm.grad = torch.stack(gradients).mean(0)
             optimizers.append(self.own[painting])
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
-        return [part[0] for part in results]
+        return [part.loss for part in results]
 
     def part(self, share: float, job: tuple[TransformerNet, Crop, int, int]) -> Part:
         """What a crop in a painting adds to a step."""
@@ -170,7 +174,7 @@ class Trunk:
             objective = value + loss.grid(stylized)
         gradients = torch.autograd.grad(objective, [*self.kernels.values(), *norms.values()])
         kernels = len(self.kernels)
-        return float(terms.total.detach()), list(gradients[:kernels]), list(gradients[kernels:]), grams
+        return Part(float(terms.total.detach()), list(gradients[:kernels]), list(gradients[kernels:]), grams)
 
     def save(self) -> None:
         """Write the checkpoint, and the state if there is to be one."""
