@@ -15,19 +15,45 @@ def lane_count(device: torch.device, photographs: int) -> int:
     return min(torch.get_num_threads(), photographs) if device.type == "cpu" else 1
 
 
-def in_lanes(work: Callable[[Part], T], parts: Sequence[Part], lanes: int) -> Iterator[T]:
-    """Give work(part) of each, in order; `lanes` are done at a time, which share torch's threads evenly.
+class Lanes:
+    """Threads that compute a part each and share torch's threads evenly; they stay from one call to the next.
 
     Threads that share each operator wait for one another thousands of times a step, and all of them for the one whose
     core has something else to do. Lanes wait once a step.
     """
-    if lanes == 1:
-        yield from map(work, parts)
-        return
-    threads = torch.get_num_threads()
-    try:
-        # New threads each time: what a backward that ran out of memory leaves behind goes with its thread.
-        with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(max(threads // lanes, 1),)) as pool:
-            yield from pool.map(work, parts)
-    finally:
-        torch.set_num_threads(threads)
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._shape = (1, 1)  # lanes, and torch's threads that they share
+
+    def map(self, work: Callable[[Part], T], parts: Sequence[Part], lanes: int) -> Iterator[T]:
+        """Give work(part) of each, in order; so many are done at a time."""
+        if lanes == 1:
+            yield from map(work, parts)
+            return
+        threads = torch.get_num_threads()
+        each = max(threads // lanes, 1)
+        if self._pool is None or self._shape != (lanes, threads):
+            self.close()
+            self._pool = ThreadPoolExecutor(lanes, initializer=_take_threads, initargs=(each,))
+            self._shape = (lanes, threads)
+        try:
+            torch.set_num_threads(each)  # MKL has one number for all threads
+            yield from self._pool.map(work, parts)
+        except BaseException:
+            self.close()  # what a backward that ran out of memory leaves behind goes with its thread
+            raise
+        finally:
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        """Wait for what is being computed, and end the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _take_threads(count: int) -> None:
+    """Let torch use so many threads in this one."""
+    torch.get_num_threads()  # when first asked, torch sets a thread's number to that of the process
+    torch.set_num_threads(count)

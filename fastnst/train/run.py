@@ -25,7 +25,7 @@ from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
 from fastnst.train.grams import RecentGrams, picture_share
-from fastnst.train.lanes import in_lanes, lane_count
+from fastnst.train.lanes import Lanes, lane_count
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
@@ -85,6 +85,7 @@ class TrainingRun:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[LossValues] = deque(maxlen=RECENT)
         self.grams = RecentGrams()
+        self.lanes = Lanes()
         self.rollbacks = 0
 
     def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> LossValues:
@@ -111,7 +112,7 @@ class TrainingRun:
 
     def _gradients(self, batch: Batch) -> Gradients:
         """Of a batch's objective, times the scaler's scale."""
-        parts = in_lanes(partial(self._part, batch), batch.parts, batch.lanes)
+        parts = self.lanes.map(partial(self._part, batch), batch.parts, batch.lanes)
         whole = next(parts)
         for part in parts:
             for gradient, other in zip(whole.of_parameters, part.of_parameters, strict=True):
@@ -161,7 +162,7 @@ class TrainingRun:
                 return self.loss.targets(self._content(part.pixels))
 
         def measured() -> tuple[list[dict[str, Tensor]], Tensor]:
-            targets = list(in_lanes(target, parts, lanes))
+            targets = list(self.lanes.map(target, parts, lanes))
             shares = [self.loss.energies(target) * part.share for part, target in zip(parts, targets, strict=True)]
             return targets, torch.stack(shares).sum(0)
 

@@ -41,7 +41,7 @@ from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.train.grams import SHARE, RecentGrams, picture_share
-from fastnst.train.lanes import in_lanes
+from fastnst.train.lanes import Lanes
 from fastnst.train.optimizer import Muon
 
 WARMUP = 50  # steps
@@ -110,7 +110,7 @@ class Trunk:
     def __init__(self, options: Options) -> None:
         self.options, self.device = options, torch.device("cpu")
         self.dtype = pick_precision("auto", self.device)
-        self.lanes = torch.get_num_threads()
+        self.lanes, self.count = Lanes(), torch.get_num_threads()
         files = sorted(path for path in options.paintings.glob("*.jpg") if path.stem not in options.leave_out)
         self.names = [path.stem for path in files]
         features = open_features([*CONTENT_LAYERS, *layer_weights(DEFAULT_STYLE_LAYERS["relative"])], self.device)
@@ -121,7 +121,7 @@ class Trunk:
         ]
         torch.manual_seed(0)
         net = TransformerNet(PRESETS[options.preset]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.nets: list[TransformerNet] = [copy.deepcopy(net) for _ in range(self.lanes)]  # which a lane has to itself
+        self.nets: list[TransformerNet] = [copy.deepcopy(net) for _ in range(self.count)]  # which a lane has to itself
         self.kernels = {name: weight for name, weight in net.named_parameters() if weight.ndim == 4}
         own = {name: weight for name, weight in net.named_parameters() if weight.ndim != 4}
         self.norms = [{name: nn.Parameter(w.detach().clone()) for name, w in own.items()} for _ in files]
@@ -139,13 +139,13 @@ class Trunk:
             with autocast(self.device, self.dtype):
                 return self.losses[0].targets(as_image(crop))[LAYER]
 
-        return torch.cat(list(in_lanes(of_one, list(pixels), self.lanes)))
+        return torch.cat(list(self.lanes.map(of_one, list(pixels), self.count)))
 
     def step(self, number: int, crops: list[Crop], paintings: list[int], rate: float, share: float) -> list[float]:
         """Crops, one a lane, each in one of the paintings, with that share in its Gram matrices; their losses."""
-        positions = range(number * self.lanes, (number + 1) * self.lanes)
+        positions = range(number * self.count, (number + 1) * self.count)
         jobs = list(zip(self.nets, crops, paintings, positions, strict=True))
-        results = list(in_lanes(partial(self.part, share), jobs, self.lanes))
+        results = list(self.lanes.map(partial(self.part, share), jobs, self.count))
         of_kernels = zip(*(part.of_kernels for part in results), strict=True)
         for kernel, gradients in zip(self.kernels.values(), of_kernels, strict=True):
             kernel.grad = torch.stack(gradients).mean(0)
@@ -236,8 +236,8 @@ def main(options: Options) -> None:
         done = (time.monotonic() - start) / (options.time or math.inf)
         if done >= 1:
             break
-        crops = [(pixels[number], targets[number : number + 1]) for number in itertools.islice(numbers, trunk.lanes)]
-        chosen = list(itertools.islice(paintings, trunk.lanes))
+        crops = [(pixels[number], targets[number : number + 1]) for number in itertools.islice(numbers, trunk.count)]
+        chosen = list(itertools.islice(paintings, trunk.count))
         rate = learning_rate(options, step, done)
         share = SHARE if trunk.goes_on else picture_share(done)
         for painting, loss in zip(chosen, trunk.step(step, crops, chosen, rate, share), strict=True):

@@ -1,8 +1,10 @@
+from threading import Barrier, current_thread
+
 import numpy as np
 import pytest
 import torch
 
-from fastnst.train.lanes import in_lanes, lane_count
+from fastnst.train.lanes import Lanes, lane_count
 from fastnst.train.run import TrainingRun
 
 
@@ -13,13 +15,42 @@ def test_results_come_in_order_and_lanes_share_the_threads(threads, each):
     def work(number):
         return number, torch.get_num_threads()
 
-    assert list(in_lanes(work, range(5), 2)) == [(number, each) for number in range(5)]
-    assert torch.get_num_threads() == threads
+    lanes = Lanes()
+    for _ in range(2):
+        assert list(lanes.map(work, range(5), 2)) == [(number, each) for number in range(5)]
+        assert torch.get_num_threads() == threads
+
+
+def test_threads_stay_until_an_error_the_end_or_another_number():
+    torch.set_num_threads(4)
+    lanes = Lanes()
+
+    def threads(count):
+        meeting = Barrier(count)
+
+        def work(number):
+            meeting.wait(60)
+            return current_thread()
+
+        return set(lanes.map(work, range(count), count))
+
+    first = threads(2)
+    assert threads(2) == first
+    second = threads(3)
+    assert len(second) == 3
+    assert not any(thread.is_alive() for thread in first)
+    with pytest.raises(ZeroDivisionError):
+        list(lanes.map(lambda number: 1 / number, range(3), 3))
+    assert torch.get_num_threads() == 4
+    assert not any(thread.is_alive() for thread in second)
+    third = threads(3)
+    lanes.close()
+    assert not any(thread.is_alive() for thread in third)
 
 
 def test_an_error_in_a_lane_is_raised():
     with pytest.raises(ZeroDivisionError):
-        list(in_lanes(lambda number: 1 / number, [1, 0, 2], 2))
+        list(Lanes().map(lambda number: 1 / number, [1, 0, 2], 2))
 
 
 def test_a_processor_has_a_lane_for_each_thread_and_no_more_than_photographs():
