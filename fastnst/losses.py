@@ -172,7 +172,7 @@ class PerceptualLoss(nn.Module):
 
     Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form.
     Several styles are mixed by averaging their Gram matrices with the shares of `blend`. `tv_form` power is
-    total_variation_power. The Gram matrices leave out `margin` features at each side.
+    total_variation_power. The content and style terms leave out `margin` features at each side.
     """
 
     style_roughness: Tensor
@@ -217,7 +217,8 @@ class PerceptualLoss(nn.Module):
 
     def energies(self, targets: Mapping[str, Tensor]) -> Tensor:
         """The mean squared features of each content layer, (content layers,) float32."""
-        return torch.stack([at_least_float32(targets[name]).square().mean() for name in self.content_layers])
+        inner = [at_least_float32(self._inside(targets[name])) for name in self.content_layers]
+        return torch.stack([features.square().mean() for features in inner])
 
     def forward(
         self, stylized: Tensor, content: Tensor | dict[str, Tensor], energies: Tensor | None = None
@@ -249,7 +250,8 @@ class PerceptualLoss(nn.Module):
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
             content_terms = {
-                name: self._distance(features[name], target[name], whole.get(name)) for name in self.content_layers
+                name: self._distance(self._inside(features[name]), self._inside(target[name]), whole.get(name))
+                for name in self.content_layers
             }
             grams = {name: self._gram(features[name]) for name in self.style_layers}
             w = self.weights
@@ -277,7 +279,10 @@ class PerceptualLoss(nn.Module):
         return total / sum(weights.values()) if mean else total
 
     def _gram(self, features: Tensor) -> Tensor:
-        return gram_matrix(inside(features, self.margin))
+        return gram_matrix(self._inside(features))
+
+    def _inside(self, features: Tensor) -> Tensor:
+        return inside(features, self.margin)
 
     def _variation(self, stylized: Tensor) -> Tensor:
         images = at_least_float32(stylized)

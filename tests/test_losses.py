@@ -450,6 +450,21 @@ def test_with_a_margin_the_style_term_compares_gram_matrices_of_the_middle():
     torch.testing.assert_close(loss(stylized, content).style, torch.stack(expected).mean(), rtol=1e-4, atol=0)
 
 
+def test_with_a_margin_the_content_term_and_its_energy_are_those_of_the_middle():
+    style, stylized, content = picture(0), torch.cat([picture(1), picture(3)]), torch.cat([picture(2), picture(4)])
+    loss = PerceptualLoss(VGGFeatures([CONTENT[0]]), style, LossWeights(1, 0, 0), "relative", CONTENT, (), margin=2)
+    (name,) = CONTENT
+    given, wanted = (loss.features(images)[name][..., 2:-2, 2:-2] for images in (stylized, content))
+    expected = (given - wanted).square().mean() / wanted.square().mean()
+
+    halves = [{name: target} for target in loss.targets(content)[name].split(1)]
+    energies = torch.stack([loss.energies(half) for half in halves]).mean(0)
+    parts = [loss(one, half, energies).content.detach() for one, half in zip(stylized.split(1), halves, strict=True)]
+
+    torch.testing.assert_close(loss(stylized, content).content, expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(torch.stack(parts).mean(), expected.detach(), rtol=1e-4, atol=0)
+
+
 def test_in_training_a_picture_has_a_share_in_the_gram_matrix_that_is_compared():
     style, stylized, content = picture(0), torch.cat([picture(1), picture(3)]), torch.cat([picture(2), picture(4)])
     loss = perceptual_loss(style)
