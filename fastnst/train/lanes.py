@@ -19,7 +19,7 @@ class Lanes:
     """Threads that compute a part each and share torch's threads evenly; they stay from one call to the next.
 
     Threads that share each operator wait for one another thousands of times a step, and all of them for the one whose
-    core has something else to do. Lanes wait once a step.
+    core has something else to do. Lanes wait once a call.
     """
 
     def __init__(self) -> None:
