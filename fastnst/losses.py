@@ -19,7 +19,7 @@ from fastnst.errors import InputError, UsageError
 from fastnst.files import printable
 from fastnst.image import Picture, to_array
 from fastnst.values import check_choice
-from fastnst.vgg import Pooling, VGGFeatures
+from fastnst.vgg import Padding, Pooling, VGGFeatures
 
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
@@ -28,7 +28,6 @@ Layers = Sequence[str] | Mapping[str, float]  # names, or names with the weight 
 
 GRID_WEIGHT = 10.0  # by eye, on one style: ten times more cost style and was no better
 GRID_WINDOW = 32  # pixels
-EDGE = 2  # features at each side, in which what the loss network's convolutions see beyond the picture weighs most
 
 
 class LossTerms(NamedTuple):
@@ -95,13 +94,6 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     with torch.autocast(features.device.type, enabled=False):
         return cast(Tensor, _Gram.apply(features))
-
-
-def inside(features: Tensor, margin: int) -> Tensor:
-    """Feature maps without `margin` at each side, an eighth of the shorter side at most: (N, C, H, W) -> smaller."""
-    margin = min(margin, min(features.shape[-2:]) // 8)
-    height, width = features.shape[-2:]
-    return features[..., margin : height - margin, margin : width - margin]
 
 
 def total_variation(images: Tensor) -> Tensor:
@@ -172,7 +164,7 @@ class PerceptualLoss(nn.Module):
 
     Layers may have weights; those of a mean are relative. Without any, style has those that training has in the form.
     Several styles are mixed by averaging their Gram matrices with the shares of `blend`. `tv_form` power is
-    total_variation_power. The content and style terms leave out `margin` features at each side.
+    total_variation_power.
     """
 
     style_roughness: Tensor
@@ -187,7 +179,6 @@ class PerceptualLoss(nn.Module):
         style_layers: Layers | None = None,
         blend: Sequence[float] | None = None,
         tv_form: TVForm = "squared",
-        margin: int = 0,
     ) -> None:
         super().__init__()
         check_choice("form", form, get_args(LossForm))
@@ -195,7 +186,7 @@ class PerceptualLoss(nn.Module):
         for name, value in vars(weights).items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"the {name} weight must be zero or more, got {value}")
-        self.features, self.weights, self.form, self.tv_form, self.margin = features, weights, form, tv_form, margin
+        self.features, self.weights, self.form, self.tv_form = features, weights, form, tv_form
         self.content_layers = _layer_weights(content_layers)
         self.style_layers = _layer_weights(_style_layers(style_layers, form))
         styles = [style] if isinstance(style, Tensor) else style
@@ -206,7 +197,7 @@ class PerceptualLoss(nn.Module):
                 self.style_roughness += share * roughness(picture, tv_form).float()
                 for name, values in features(picture, list(self.style_layers)).items() if self.style_layers else ():
                     before = getattr(self, f"gram_{name}", 0)
-                    self.register_buffer(f"gram_{name}", before + share * self._gram(values), persistent=False)
+                    self.register_buffer(f"gram_{name}", before + share * gram_matrix(values), persistent=False)
 
     def targets(self, content: Tensor) -> dict[str, Tensor]:
         """The content's features, which `forward` takes in its place: for many pictures of one content."""
@@ -217,7 +208,7 @@ class PerceptualLoss(nn.Module):
 
     def energies(self, targets: Mapping[str, Tensor]) -> Tensor:
         """The mean squared features of each content layer, (content layers,) float32."""
-        inner = [at_least_float32(self._inside(targets[name])) for name in self.content_layers]
+        inner = [at_least_float32(targets[name]) for name in self.content_layers]
         return torch.stack([features.square().mean() for features in inner])
 
     def forward(
@@ -250,10 +241,9 @@ class PerceptualLoss(nn.Module):
         features = self.features(stylized)
         with torch.autocast(stylized.device.type, enabled=False):
             content_terms = {
-                name: self._distance(self._inside(features[name]), self._inside(target[name]), whole.get(name))
-                for name in self.content_layers
+                name: self._distance(features[name], target[name], whole.get(name)) for name in self.content_layers
             }
-            grams = {name: self._gram(features[name]) for name in self.style_layers}
+            grams = {name: gram_matrix(features[name]) for name in self.style_layers}
             w = self.weights
             terms = LossTerms(
                 w.content * self._weighted(content_terms, self.content_layers, mean=self.form == "relative"),
@@ -277,12 +267,6 @@ class PerceptualLoss(nn.Module):
             return self.style_roughness.new_zeros(())
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return total / sum(weights.values()) if mean else total
-
-    def _gram(self, features: Tensor) -> Tensor:
-        return gram_matrix(self._inside(features))
-
-    def _inside(self, features: Tensor) -> Tensor:
-        return inside(features, self.margin)
 
     def _variation(self, stylized: Tensor) -> Tensor:
         images = at_least_float32(stylized)
@@ -339,10 +323,14 @@ def _shares(count: int, blend: Sequence[float] | None) -> list[float]:
 
 
 def open_features(
-    layers: Sequence[str], device: torch.device, vgg: str = "bundled", pooling: Pooling = "max"
+    layers: Sequence[str],
+    device: torch.device,
+    vgg: str = "bundled",
+    pooling: Pooling = "max",
+    padding: Padding = "zeros",
 ) -> VGGFeatures:
     """The loss network on a device, in the layout that its convolutions are fastest in; raises as VGGFeatures does."""
-    features = VGGFeatures(layers, vgg, pooling)
+    features = VGGFeatures(layers, vgg, pooling, padding)
     return features.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -358,7 +346,6 @@ def open_loss(
     pooling: Pooling = "max",
     blend: Sequence[float] | None = None,
     tv_form: TVForm = "squared",
-    margin: int = 0,
     files: Sequence[Path] = (),
 ) -> PerceptualLoss:
     """The loss of one style image or several, on a device; `vgg` may be a network that is there already.
@@ -372,9 +359,7 @@ def open_loss(
     for file, style in zip(files, styles, strict=bool(files)):
         _check_style(file, style, features, style_layers)
     pixels = [torch.from_numpy(to_array(style.rgb)).to(device) for style in styles]  # (1, 3, H, W) 0..1 each
-    return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form, margin).to(
-        device
-    )
+    return PerceptualLoss(features, pixels, weights, form, content_layers, style_layers, blend, tv_form).to(device)
 
 
 def _check_style(file: Path, style: Picture, features: VGGFeatures, layers: Layers) -> None:

@@ -30,6 +30,7 @@ ORIGINAL_MEAN = (123.68, 116.779, 103.939)
 _KEPT = ("authors", "input", "license", "model")
 
 Pooling = Literal["max", "average"]
+Padding = Literal["zeros", "replicate"]
 
 
 def layer_names(network: str = "vgg16") -> list[str]:
@@ -47,6 +48,8 @@ class VGGFeatures(nn.Module):
 
     `vgg` names the weights: "bundled" (VGG16, inside the package), "torchvision" (its VGG16), "vgg19" (torchvision's),
     or a safetensors file with torchvision's keys. Average instead of max pooling is what Gatys et al. 2015 prefer.
+    `padding` is what convolutions see beyond a picture: zeros, as in the papers, which is the gray of the mean, or
+    what is nearest within it.
 
     Raises UsageError for a layer the network does not have, ModelError for weights that do not fit, and
     UnavailableError if torchvision's weights are neither cached nor can be downloaded.
@@ -55,16 +58,23 @@ class VGGFeatures(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, layers: Sequence[str], vgg: str | Path = "bundled", pooling: Pooling = "max") -> None:
+    def __init__(
+        self,
+        layers: Sequence[str],
+        vgg: str | Path = "bundled",
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+    ) -> None:
         super().__init__()
         check_choice("pooling", pooling, get_args(Pooling))
+        check_choice("padding", padding, get_args(Padding))
         weights, metadata = _read_weights(vgg)
         self.metadata = {key: metadata[key] for key in _KEPT if key in metadata}
         network = "vgg19" if "features.34.weight" in weights else "vgg16"
         self.names = layer_names(network)
         self.layers = tuple(self._in_depth_order(layers))
         depth = self.names.index(self.layers[-1]) + 1
-        self.body = nn.ModuleList(_modules(self.names[:depth], pooling, keep=self.layers))
+        self.body = nn.ModuleList(_modules(self.names[:depth], pooling, padding, keep=self.layers))
         _load(self.body, weights, source=vgg)
 
         if self.metadata.get("input") == ORIGINAL_INPUT:
@@ -129,13 +139,13 @@ def check_images(images: Tensor) -> None:
         raise UsageError(f"pictures are {in_words(images)} but must be a tensor of floats (N, 3, H, W), 0..1")
 
 
-def _modules(names: Sequence[str], pooling: Pooling, keep: Sequence[str]) -> list[nn.Module]:
+def _modules(names: Sequence[str], pooling: Pooling, padding: Padding, keep: Sequence[str]) -> list[nn.Module]:
     modules: list[nn.Module] = []
     width = 3
     for index, name in enumerate(names):
         block = int(name[4])
         if name.startswith("conv"):
-            modules.append(nn.Conv2d(width, WIDTHS[block - 1], kernel_size=3, padding=1))
+            modules.append(nn.Conv2d(width, WIDTHS[block - 1], kernel_size=3, padding=1, padding_mode=padding))
             width = WIDTHS[block - 1]
         elif name.startswith("relu"):
             # In place, except over a convolution whose own values were asked for.

@@ -15,7 +15,6 @@ from fastnst.losses import (
     PerceptualLoss,
     gram_matrix,
     grid_energy,
-    inside,
     open_loss,
     roughness,
     total_variation,
@@ -424,45 +423,6 @@ def test_a_style_that_is_too_narrow_for_a_layer_is_named_with_the_size_that_matt
 
     with pytest.raises(InputError, match=r"narrow\.png is 96x5 pixels .* relu4_3 needs at least 8x8; .*--style-size"):
         open_loss([style], LossWeights(1, 1, 0), torch.device("cpu"), style_layers=layers, files=[Path("narrow.png")])
-
-
-def test_inside_cuts_off_the_margin_but_at_most_an_eighth():
-    features = torch.arange(16 * 24.0).view(1, 1, 16, 24)
-
-    assert torch.equal(inside(features, 2), features[..., 2:14, 2:22])
-    assert torch.equal(inside(features[..., :8, :], 2), features[..., 1:7, 1:23])
-    assert torch.equal(inside(features, 0), features)
-    assert inside(features[..., :4, :4], 2).shape == (1, 1, 4, 4)
-
-
-def test_with_a_margin_the_style_term_compares_gram_matrices_of_the_middle():
-    style, stylized, content = picture(0), picture(1), picture(2)
-    features = VGGFeatures(STYLE)
-    loss = PerceptualLoss(features, style, LossWeights(0, 1, 0), "relative", CONTENT, STYLE, margin=2)
-
-    given, wanted = features(stylized), features(style)
-    expected = []
-    for name in STYLE:
-        target = reference_gram(wanted[name][..., 2:-2, 2:-2])
-        difference = reference_gram(given[name][..., 2:-2, 2:-2]) - target
-        expected.append(difference.square().mean() / target.square().mean())
-
-    torch.testing.assert_close(loss(stylized, content).style, torch.stack(expected).mean(), rtol=1e-4, atol=0)
-
-
-def test_with_a_margin_the_content_term_and_its_energy_are_those_of_the_middle():
-    style, stylized, content = picture(0), torch.cat([picture(1), picture(3)]), torch.cat([picture(2), picture(4)])
-    loss = PerceptualLoss(VGGFeatures([CONTENT[0]]), style, LossWeights(1, 0, 0), "relative", CONTENT, (), margin=2)
-    (name,) = CONTENT
-    given, wanted = (loss.features(images)[name][..., 2:-2, 2:-2] for images in (stylized, content))
-    expected = (given - wanted).square().mean() / wanted.square().mean()
-
-    halves = [{name: target} for target in loss.targets(content)[name].split(1)]
-    energies = torch.stack([loss.energies(half) for half in halves]).mean(0)
-    parts = [loss(one, half, energies).content.detach() for one, half in zip(stylized.split(1), halves, strict=True)]
-
-    torch.testing.assert_close(loss(stylized, content).content, expected, rtol=1e-4, atol=0)
-    torch.testing.assert_close(torch.stack(parts).mean(), expected.detach(), rtol=1e-4, atol=0)
 
 
 def test_in_training_a_picture_has_a_share_in_the_gram_matrix_that_is_compared():

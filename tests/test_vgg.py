@@ -170,6 +170,24 @@ def test_average_pooling_is_the_mean_of_each_square_of_four():
     torch.testing.assert_close(values["pool1"], mean)
 
 
+def test_padding_is_zeros_or_what_is_nearest_within_the_picture():
+    names = ["relu1_1", "relu1_2", "relu3_3", "relu5_3"]
+    gray = torch.full((1, 3, 32, 48), 0.3)
+    photo = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    zeros, replicate = VGGFeatures(names), VGGFeatures(names, padding="replicate")
+    larger = torch.nn.functional.pad(photo, (1, 1, 1, 1), "replicate")
+
+    for name, values in replicate(gray).items():
+        torch.testing.assert_close(values, values[..., :1, :1].expand_as(values), msg=name)
+    assert all(values.std((-1, -2)).max() > 0.01 for values in zeros(gray).values())
+    torch.testing.assert_close(replicate(photo)["relu1_1"], zeros(larger)["relu1_1"][..., 1:-1, 1:-1])
+
+
+def test_padding_of_another_name_is_an_error_that_lists_the_two():
+    with pytest.raises(UsageError, match=r"padding.*zeros.*replicate"):
+        VGGFeatures(["relu1_2"], padding="reflect")
+
+
 def test_weights_are_frozen_and_the_image_gets_a_gradient():
     features = VGGFeatures(["relu1_2"])
     image = torch.rand(1, 3, 8, 8, requires_grad=True)

@@ -18,7 +18,7 @@ from fastnst.config import TrainConfig, TrainOptions, layer_weights
 from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
-from fastnst.losses import EDGE, LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
@@ -29,6 +29,7 @@ from fastnst.train.lanes import Lanes, lane_count
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
+from fastnst.vgg import Padding
 
 log = logging.getLogger(__name__)
 
@@ -213,10 +214,10 @@ class TrainingRun:
         config = self.config
         weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
         layers = layer_weights(config.content_layers), layer_weights(config.gram_layers)
-        features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling)
-        # Beyond a picture the loss network sees gray, and a network learns to fade into it, in a frame of a few pixels.
-        margin = EDGE if config.loss == "relative" else 0
-        opened = partial(open_loss, vgg=features, files=[config.style], margin=margin)
+        # Beyond a picture zeros are gray, and networks learn to fade into it, in a frame.
+        padding: Padding = "replicate" if config.loss == "relative" else "zeros"
+        features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling, padding)
+        opened = partial(open_loss, vgg=features, files=[config.style])
         style = read_style(config.style, config.style_size)
         self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
         while True:

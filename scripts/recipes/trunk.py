@@ -36,7 +36,7 @@ from fastnst.config.shared import Duration
 from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
 from fastnst.image import read_style
-from fastnst.losses import EDGE, PerceptualLoss, open_features, open_loss
+from fastnst.losses import PerceptualLoss, open_features, open_loss
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
@@ -113,11 +113,11 @@ class Trunk:
         self.lanes, self.count = Lanes(), torch.get_num_threads()
         files = sorted(path for path in options.paintings.glob("*.jpg") if path.stem not in options.leave_out)
         self.names = [path.stem for path in files]
-        features = open_features([*CONTENT_LAYERS, *layer_weights(DEFAULT_STYLE_LAYERS["relative"])], self.device)
+        layers = [*CONTENT_LAYERS, *layer_weights(DEFAULT_STYLE_LAYERS["relative"])]
+        features = open_features(layers, self.device, padding="replicate")
         weights = replace(LossWeights.resolve("relative"), style=options.style_weight)
         self.losses: list[PerceptualLoss] = [
-            open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features, margin=EDGE)
-            for file in files
+            open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features) for file in files
         ]
         torch.manual_seed(0)
         net = TransformerNet(PRESETS[options.preset]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

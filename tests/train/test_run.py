@@ -64,6 +64,15 @@ def test_layers_that_nobody_names_are_those_of_the_form_of_weighing(configure, o
     assert load_checkpoint(output)[1].train["style_layers"] == list(DEFAULT_STYLE_LAYERS[loss])
 
 
+@pytest.mark.parametrize(("loss", "even"), [("relative", True), ("paper", False)])
+def test_only_with_the_weights_of_the_paper_is_there_an_edge_beyond_a_picture(configure, output, loss, even):
+    run = TrainingRun(configure(output, loss=loss), torch.device("cpu"))
+
+    targets = run.loss.targets(torch.full((1, 3, 32, 32), 0.3))
+
+    assert [bool(values.std((-1, -2)).max() < 1e-4) for values in targets.values()] == [even]
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_float32_weights(configure, finished, output, precision):
     train(configure(output, precision=precision, steps=4))
