@@ -4,8 +4,12 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-fastnst train examples/paintings/ejiri-in-suruga.jpg --content "$photos" -o runs/ejiri-in-suruga.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
-    --init runs/trunk/ejiri-in-suruga.safetensors \
-    --credit "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain"
+start=runs/trunk/ejiri-in-suruga.safetensors
+for steps in 200 500; do
+    fastnst train examples/paintings/ejiri-in-suruga.jpg --content "$photos" -o runs/$steps/ejiri-in-suruga.safetensors \
+        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
+        --credit "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain"
+    start=runs/$steps/ejiri-in-suruga.safetensors
+done
+cp $start runs/ejiri-in-suruga.safetensors
 python scripts/recipes/ship.py ejiri-in-suruga

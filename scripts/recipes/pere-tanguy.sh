@@ -4,8 +4,12 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-fastnst train examples/paintings/pere-tanguy.jpg --content "$photos" -o runs/pere-tanguy.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
-    --init runs/trunk/pere-tanguy.safetensors \
-    --credit "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain"
+start=runs/trunk/pere-tanguy.safetensors
+for steps in 200 500; do
+    fastnst train examples/paintings/pere-tanguy.jpg --content "$photos" -o runs/$steps/pere-tanguy.safetensors \
+        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
+        --credit "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain"
+    start=runs/$steps/pere-tanguy.safetensors
+done
+cp $start runs/pere-tanguy.safetensors
 python scripts/recipes/ship.py pere-tanguy

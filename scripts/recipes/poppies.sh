@@ -4,8 +4,12 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-fastnst train examples/paintings/poppies.jpg --content "$photos" -o runs/poppies.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
-    --init runs/trunk/poppies.safetensors \
-    --credit "Katsushika Hokusai, Poppies, c. 1833. Public domain"
+start=runs/trunk/poppies.safetensors
+for steps in 200 800 400; do
+    fastnst train examples/paintings/poppies.jpg --content "$photos" -o runs/$steps/poppies.safetensors \
+        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
+        --credit "Katsushika Hokusai, Poppies, c. 1833. Public domain"
+    start=runs/$steps/poppies.safetensors
+done
+cp $start runs/poppies.safetensors
 python scripts/recipes/ship.py poppies
