@@ -4,8 +4,12 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-fastnst train examples/paintings/moulin-de-la-galette.jpg --content "$photos" -o runs/moulin-de-la-galette.safetensors \
-    --preset fast --size 192 --batch-size 2 --steps 200 --style-weight 25 --held-out 12 \
-    --init runs/trunk/moulin-de-la-galette.safetensors \
-    --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"
+start=runs/trunk/moulin-de-la-galette.safetensors
+for steps in 200 500; do
+    fastnst train examples/paintings/moulin-de-la-galette.jpg --content "$photos" -o runs/$steps/moulin-de-la-galette.safetensors \
+        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
+        --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"
+    start=runs/$steps/moulin-de-la-galette.safetensors
+done
+cp $start runs/moulin-de-la-galette.safetensors
 python scripts/recipes/ship.py moulin-de-la-galette
