@@ -4,12 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=runs/trunk/ejiri-in-suruga.safetensors
-for steps in 200 500; do
-    fastnst train examples/paintings/ejiri-in-suruga.jpg --content "$photos" -o runs/$steps/ejiri-in-suruga.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain"
-    start=runs/$steps/ejiri-in-suruga.safetensors
-done
-cp $start runs/ejiri-in-suruga.safetensors
-python scripts/recipes/ship.py ejiri-in-suruga
+scripts/recipes/fast.sh ejiri-in-suruga runs/trunk/ejiri-in-suruga.safetensors \
+    "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain" \
+    "$photos" 200 500

@@ -3,12 +3,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=trunk
-for steps in 900 800 400; do
-    fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/$steps/great-wave.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
-    start=runs/$steps/great-wave.safetensors
-done
-cp $start runs/great-wave.safetensors
-python scripts/recipes/ship.py great-wave
+scripts/recipes/fast.sh great-wave trunk \
+    "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
+    "$photos" 900 800 400

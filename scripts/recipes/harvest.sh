@@ -4,12 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=runs/trunk/harvest.safetensors
-for steps in 200 500; do
-    fastnst train examples/paintings/harvest.jpg --content "$photos" -o runs/$steps/harvest.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Vincent van Gogh, Harvest at La Crau, 1888. Public domain"
-    start=runs/$steps/harvest.safetensors
-done
-cp $start runs/harvest.safetensors
-python scripts/recipes/ship.py harvest
+scripts/recipes/fast.sh harvest runs/trunk/harvest.safetensors \
+    "Vincent van Gogh, Harvest at La Crau, 1888. Public domain" \
+    "$photos" 200 500

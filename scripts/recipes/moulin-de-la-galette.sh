@@ -4,12 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=runs/trunk/moulin-de-la-galette.safetensors
-for steps in 200 500; do
-    fastnst train examples/paintings/moulin-de-la-galette.jpg --content "$photos" -o runs/$steps/moulin-de-la-galette.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain"
-    start=runs/$steps/moulin-de-la-galette.safetensors
-done
-cp $start runs/moulin-de-la-galette.safetensors
-python scripts/recipes/ship.py moulin-de-la-galette
+scripts/recipes/fast.sh moulin-de-la-galette runs/trunk/moulin-de-la-galette.safetensors \
+    "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain" \
+    "$photos" 200 500

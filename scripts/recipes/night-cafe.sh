@@ -4,12 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=runs/trunk/night-cafe.safetensors
-for steps in 200 500; do
-    fastnst train examples/paintings/night-cafe.jpg --content "$photos" -o runs/$steps/night-cafe.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Vincent van Gogh, The Night Cafe, 1888. Public domain"
-    start=runs/$steps/night-cafe.safetensors
-done
-cp $start runs/night-cafe.safetensors
-python scripts/recipes/ship.py night-cafe
+scripts/recipes/fast.sh night-cafe runs/trunk/night-cafe.safetensors \
+    "Vincent van Gogh, The Night Cafe, 1888. Public domain" \
+    "$photos" 200 500

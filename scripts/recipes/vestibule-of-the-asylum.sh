@@ -4,12 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-start=runs/trunk/vestibule-of-the-asylum.safetensors
-for steps in 200 500; do
-    fastnst train examples/paintings/vestibule-of-the-asylum.jpg --content "$photos" -o runs/$steps/vestibule-of-the-asylum.safetensors \
-        --preset fast --size 192 --batch-size 2 --steps $steps --style-weight 25 --held-out 12 --init $start \
-        --credit "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain"
-    start=runs/$steps/vestibule-of-the-asylum.safetensors
-done
-cp $start runs/vestibule-of-the-asylum.safetensors
-python scripts/recipes/ship.py vestibule-of-the-asylum
+scripts/recipes/fast.sh vestibule-of-the-asylum runs/trunk/vestibule-of-the-asylum.safetensors \
+    "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain" \
+    "$photos" 200 500
