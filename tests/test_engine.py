@@ -14,7 +14,7 @@ from helpers.material import PHOTOS, PROGRAMS
 from helpers.onnx_files import IMAGE, external, model, save
 from onnx import TensorProto, helper, numpy_helper
 
-from fastnst.checkpoint import CheckpointMeta, save_checkpoint
+from fastnst.checkpoint import CheckpointMeta, load_checkpoint, save_checkpoint
 from fastnst.config import ExportOptions, OnnxOptions
 from fastnst.engine import OnnxEngine, Stop, TorchEngine, mixed, open_engine
 from fastnst.errors import ModelError, StoppedError, UnsafeModelError, UsageError
@@ -391,10 +391,29 @@ def test_mixed_styles_have_the_mean_of_their_weights(engine):
 
     for name, values in between.banded.weights.items():
         a, b, c = (one.banded.weights[name] for one in engines)
+        if name.endswith("conv.weight"):  # a norm follows
+            b, c = (np.linalg.norm(a) / np.linalg.norm(kernel) * kernel for kernel in (b, c))
         np.testing.assert_allclose(values, 0.5 * a + 0.25 * b + 0.25 * c, atol=1e-3)
     painted = [one(image) for one in (*engines, between)]
     assert min(np.abs(painted[-1] - one).mean() for one in painted[:-1]) > 0.01
     np.testing.assert_allclose(mixed(engines, [0, 3, 0], names)(image), painted[1], atol=1 / 255)
+
+
+def test_longer_kernels_before_a_norm_get_no_larger_share(tmp_path):
+    one, other = (load_checkpoint(bundled_style(name).checkpoint) for name in ("great-wave", "cafe-terrace"))
+    image = to_array(read_picture(PHOTOS / "cat.jpg", max_size=96).rgb)
+    between = []
+    for times in (1, 4):
+        with torch.no_grad():
+            for name, weight in other[0].named_parameters():
+                if name.endswith("conv.weight"):
+                    weight *= times
+        paths = [tmp_path / f"{times}-{place}.safetensors" for place in (0, 1)]
+        for path, (net, meta) in zip(paths, (one, other), strict=True):
+            save_checkpoint(path, net, meta)
+        between.append(mixed([open_engine(path) for path in paths], [1, 1], paths)(image))
+
+    np.testing.assert_allclose(between[0], between[1], atol=2 / 255)
 
 
 def test_both_engines_mix_the_same(tmp_path):

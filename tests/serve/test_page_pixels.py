@@ -187,7 +187,7 @@ class TestNetwork:
         assert visit.module("network.js", body, text_of(data)) is False
 
     def test_two_styles_mix_as_in_python(self, visit, pictures):
-        names, shares = ["great-wave", "poppies"], [0.7, 0.3]
+        names, shares = ["great-wave", "composition-viii"], [0.7, 0.3]
         body = (
             PAINT
             + """

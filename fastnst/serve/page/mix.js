@@ -20,8 +20,9 @@ export function mixed(one, other, share) {
   const constants = new Map();
   for (const [name, constant] of one.constants) {
     const [a, b] = [constant, other.constants.get(name)].map(floats);
+    const times = one.constants.has(normAfter(name)) ? length(a) / Math.max(length(b), 1e-30) : 1;
     // In float32 even where both are stored as float16: the graph casts to that first of all.
-    constants.set(name, a ? floatConstant(name, constant.shape, mean(a, b, share)) : constant);
+    constants.set(name, a ? floatConstant(name, constant.shape, mean(a, b, times, share)) : constant);
   }
   return writeModel({ ...one, constants });
 }
@@ -60,6 +61,17 @@ function likeness(one, other) {
   return both / Math.max(Math.sqrt(ones * others), 1e-30);
 }
 
-function mean(a, b, share) {
-  return a.map((value, place) => value + (b[place] - value) * share);
+/** What the norm behind a kernel is called, where there is one; it makes the kernel's length unimportant. */
+function normAfter(name) {
+  if (name.startsWith("paint.weight")) return "paint_norm.weight";
+  return name.includes(".conv.weight") ? name.replace(/conv\.weight.*/, "norm.weight") : null;
+}
+
+function length(values) {
+  return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+}
+
+/** The mean of values and of others times a factor, of which the others have a share. */
+function mean(a, b, times, share) {
+  return a.map((value, place) => value + (b[place] * times - value) * share);
 }
