@@ -3,6 +3,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh cafe-terrace trunk \
+scripts/recipes/style.sh cafe-terrace fast trunk \
     "Vincent van Gogh, Cafe Terrace at Night, 1888. Public domain" \
     "$photos" 10000 400

@@ -3,6 +3,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh composition-viii trunk \
+scripts/recipes/style.sh composition-viii fast trunk \
     "Wassily Kandinsky, Composition VIII, 1923. Public domain" \
-    "$photos" 600 800 400
+    "$photos" 600 800 400 400 3600@0.08

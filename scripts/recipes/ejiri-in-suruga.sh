@@ -4,6 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh ejiri-in-suruga runs/trunk/ejiri-in-suruga.safetensors \
+scripts/recipes/style.sh ejiri-in-suruga fast runs/trunk/ejiri-in-suruga.safetensors \
     "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain" \
     "$photos" 200 500

@@ -3,7 +3,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-fastnst train examples/paintings/great-wave.jpg --content "$photos" -o runs/great-wave-tiny.safetensors \
-    --preset tiny --size 192 --batch-size 2 --steps 1200 --style-weight 25 --held-out 12 \
-    --credit "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain"
-python scripts/recipes/ship.py great-wave-tiny
+scripts/recipes/style.sh great-wave-tiny tiny none \
+    "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
+    "$photos" 1200

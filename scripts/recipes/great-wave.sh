@@ -3,6 +3,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh great-wave trunk \
+scripts/recipes/style.sh great-wave fast trunk \
     "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
     "$photos" 900 800 400

@@ -4,6 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh inokashira-snow runs/trunk/inokashira-snow.safetensors \
+scripts/recipes/style.sh inokashira-snow fast runs/trunk/inokashira-snow.safetensors \
     "Utagawa Hiroshige, The Benzaiten Shrine at Inokashira in Snow, c. 1843. Public domain" \
     "$photos" 200 500

@@ -4,6 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh vestibule-of-the-asylum runs/trunk/vestibule-of-the-asylum.safetensors \
+scripts/recipes/style.sh vestibule-of-the-asylum fast runs/trunk/vestibule-of-the-asylum.safetensors \
     "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain" \
     "$photos" 200 500

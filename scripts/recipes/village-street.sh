@@ -4,6 +4,6 @@
 set -euo pipefail
 photos=${1:?give a folder of photographs}
 
-scripts/recipes/fast.sh village-street runs/trunk/village-street.safetensors \
+scripts/recipes/style.sh village-street fast runs/trunk/village-street.safetensors \
     "Vincent van Gogh, Village Street in Auvers, 1890. Public domain" \
     "$photos" 200 500
