@@ -174,8 +174,12 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
 def _as_long_as(first: Weights, weights: Weights, config: NetConfig) -> Weights:
     """The weights with kernels as long as those of the first, where a norm makes that the same network."""
     kernels = [layer.weight for layer in layers(config) if layer.norm is not None]
-    lengths = {name: np.linalg.norm(first[name]) / max(np.linalg.norm(weights[name]), 1e-30) for name in kernels}
-    return {name: np.float32(lengths.get(name, 1)) * values for name, values in weights.items()}
+    times = {name: _length(first[name]) / max(_length(weights[name]), 1e-30) for name in kernels}
+    return {name: np.float32(times.get(name, 1)) * values for name, values in weights.items()}
+
+
+def _length(kernel: Array) -> float:
+    return float(np.linalg.norm(kernel))
 
 
 def _likeness(a: Weights, b: Weights) -> float:
