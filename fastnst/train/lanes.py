@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,23 @@ T = TypeVar("T")
 def lane_count(device: torch.device, photographs: int) -> int:
     """How many parts are computed at once: as many as torch has threads for, on a processor."""
     return min(torch.get_num_threads(), photographs) if device.type == "cpu" else 1
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """What is done inside needs no other thread of a processor, for work of many small operations.
+
+    Two threads are no faster there, and beside a busy program each operation waits until both have a core.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Lanes:

@@ -25,7 +25,7 @@ from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
 from fastnst.train.grams import RecentGrams, picture_share
-from fastnst.train.lanes import Lanes, lane_count
+from fastnst.train.lanes import Lanes, lane_count, one_thread
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
@@ -97,18 +97,19 @@ class TrainingRun:
 
         split = partial(self._split, step, torch.from_numpy(pixels))
         gradients, losses, grams = self.memory.retry(self._gradients, split, self.config.size)
-        self.ranks.average([*gradients, losses, *grams.values()])
-        values = LossValues(*losses.tolist())
-        for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-        self._check_finite(step, values, gradients)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.recent.append(values)
-        if self.config.loss == "relative":  # the others are those of their papers
-            self.grams.add(grams, len(pixels) * self.ranks.count)
+        with one_thread(self.device):
+            self.ranks.average([*gradients, losses, *grams.values()])
+            values = LossValues(*losses.tolist())
+            for parameter, gradient in zip(self.net.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            self._check_finite(step, values, gradients)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.recent.append(values)
+            if self.config.loss == "relative":  # the others are those of their papers
+                self.grams.add(grams, len(pixels) * self.ranks.count)
         return values
 
     def _gradients(self, batch: Batch) -> Gradients:

@@ -41,7 +41,7 @@ from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.train.grams import SHARE, RecentGrams, picture_share
-from fastnst.train.lanes import Lanes
+from fastnst.train.lanes import Lanes, one_thread
 from fastnst.train.optimizer import Muon
 
 WARMUP = 50  # steps
@@ -146,21 +146,22 @@ class Trunk:
         positions = range(number * self.count, (number + 1) * self.count)
         jobs = list(zip(self.nets, crops, paintings, positions, strict=True))
         results = list(self.lanes.map(partial(self.part, share), jobs, self.count))
-        of_kernels = zip(*(part.of_kernels for part in results), strict=True)
-        for kernel, gradients in zip(self.kernels.values(), of_kernels, strict=True):
-            kernel.grad = torch.stack(gradients).mean(0)
-        optimizers = [self.shared]
-        for painting in set(paintings):
-            mine = [part for part, number in zip(results, paintings, strict=True) if number == painting]
-            for part in mine:
-                self.grams[painting].add(part.grams, 1)
-            of_norms = zip(*(part.of_norms for part in mine), strict=True)
-            for norm, gradients in zip(self.norms[painting].values(), of_norms, strict=True):
-                norm.grad = torch.stack(gradients).mean(0)
-            optimizers.append(self.own[painting])
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.step()
+        with one_thread(self.device):
+            of_kernels = zip(*(part.of_kernels for part in results), strict=True)
+            for kernel, gradients in zip(self.kernels.values(), of_kernels, strict=True):
+                kernel.grad = torch.stack(gradients).mean(0)
+            optimizers = [self.shared]
+            for painting in set(paintings):
+                mine = [part for part, number in zip(results, paintings, strict=True) if number == painting]
+                for part in mine:
+                    self.grams[painting].add(part.grams, 1)
+                of_norms = zip(*(part.of_norms for part in mine), strict=True)
+                for norm, gradients in zip(self.norms[painting].values(), of_norms, strict=True):
+                    norm.grad = torch.stack(gradients).mean(0)
+                optimizers.append(self.own[painting])
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.step()
         return [part.loss for part in results]
 
     def part(self, share: float, job: tuple[TransformerNet, Crop, int, int]) -> Part:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastnst.train.lanes import Lanes, lane_count
+from fastnst.train.lanes import Lanes, lane_count, one_thread
 from fastnst.train.run import TrainingRun
 
 
@@ -51,6 +51,28 @@ def test_threads_stay_until_an_error_the_end_or_another_number():
 def test_an_error_in_a_lane_is_raised():
     with pytest.raises(ZeroDivisionError):
         list(Lanes().map(lambda number: 1 / number, [1, 0, 2], 2))
+
+
+def test_one_thread_is_for_a_processor_and_for_the_time_being():
+    torch.set_num_threads(3)
+
+    with one_thread(torch.device("cuda")):
+        assert torch.get_num_threads() == 3
+    with pytest.raises(ZeroDivisionError), one_thread(torch.device("cpu")):
+        1 / (torch.get_num_threads() - 1)
+    assert torch.get_num_threads() == 3
+
+
+def test_weights_move_in_one_thread(configure, output):
+    torch.set_num_threads(2)
+    run = TrainingRun(configure(output), torch.device("cpu"))
+    seen = []
+    run.optimizer.register_step_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+
+    run.step(0, np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+
+    assert seen == [1]
+    assert torch.get_num_threads() == 2
 
 
 def test_a_processor_has_a_lane_for_each_thread_and_no_more_than_photographs():
