@@ -22,15 +22,18 @@ def one_thread(device: torch.device) -> Iterator[None]:
 
     Two threads are no faster there, and beside a busy program each operation waits until both have a core.
     """
-    if device.type != "cpu":
+    with _threads(1 if device.type == "cpu" else torch.get_num_threads()):
         yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 class Lanes:
@@ -55,14 +58,12 @@ class Lanes:
             self.close()
             self._pool = ThreadPoolExecutor(lanes, initializer=_take_threads, initargs=(each,))
             self._shape = (lanes, threads)
-        try:
-            torch.set_num_threads(each)  # MKL has one number for all threads
-            yield from self._pool.map(work, parts)
-        except BaseException:
-            self.close()  # what a backward that ran out of memory leaves behind goes with its thread
-            raise
-        finally:
-            torch.set_num_threads(threads)
+        with _threads(each):  # here too, because MKL has one number for all threads
+            try:
+                yield from self._pool.map(work, parts)
+            except BaseException:
+                self.close()  # what a backward that ran out of memory leaves behind goes with its thread
+                raise
 
     def close(self) -> None:
         """Wait for what is being computed, and end the threads."""

@@ -7,7 +7,8 @@ const RELATED = 0.5; // likeness of kernels that mix; those of strangers have ab
 /**
  * The file of a network between two, of which the second has a share, 0..1.
  *
- * Kernels may be stored as learned or as applied: what makes one of the other is linear, so the mean is the same.
+ * Kernels may be stored as learned or as applied: what makes one of the other is linear, so the mean is the same, but
+ * for the lengths that kernels before a norm are brought to, which are then those of the applied ones.
  * Throws ModelError for networks of different shapes, and for those that were not trained from the same start.
  */
 export function mixed(one, other, share) {
