@@ -31,7 +31,7 @@ from fastnst.config.stylize import (
     StyleOptions,
     StylizeOptions,
 )
-from fastnst.config.train import RATES, Preset, SweepConfig, TrainConfig, TrainOptions
+from fastnst.config.train import Preset, SweepConfig, TrainConfig, TrainOptions
 from fastnst.config.weights import DEFAULT_STYLE_LAYERS, DEFAULT_WEIGHTS, OPTIMIZED_STYLE, LossForm, LossWeights, TVForm
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "GATYS_STYLE",
     "LISTED",
     "OPTIMIZED_STYLE",
-    "RATES",
     "STYLE_LAYERS",
     "BatchOptions",
     "ChannelOrder",

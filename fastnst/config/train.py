@@ -24,7 +24,7 @@ SPEEDS: dict[Preset, float] = {"fast": 6.1, "tiny": 12.4}
 RATES = {"muon": 0.02, "adam": 1e-3}  # by optimizer
 _RATE_HELP = (
     "learning rate; with muon, of kernels, and a tenth of it for the rest "
-    f"[default: {RATES['muon']}, up to 4 times that in runs of over 1000 steps from a start; with adam {RATES['adam']}]"
+    f"[default: {RATES['muon']}, with adam {RATES['adam']}]"
 )
 _STYLE_LAYERS_HELP = (
     "layers of the loss network for style, with weights if they are not equal "
@@ -97,7 +97,7 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
 
     @property
     def rate(self) -> float:
-        """The learning rate at first; that of a run from trained weights may be higher, see `start_rate`."""
+        """The learning rate at first."""
         return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property

@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from statistics import median
 
 import torch
 from torch import Tensor, nn
-
-from fastnst.config import RATES
 
 MOMENTUM = 0.95
 BETAS = (0.9, 0.99)
@@ -15,9 +12,6 @@ EPSILON = 1e-8
 # Of the iteration by Jordan et al.: within five, all singular values between 0.7 and 1.2, which is as good as 1.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-# What a step may turn a kernel, radians: in a short run from trained weights, up to so many steps; longer ones can turn
-# them further, up to so many times. docs/training.md has the measurements.
-TURN, SHORT, FURTHER = 0.00175, 1000, 4
 
 
 class Muon(torch.optim.Optimizer):
@@ -52,7 +46,8 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(momentum, MOMENTUM)  # Nesterov's
         matrix = orthogonalized(ahead.flatten(1))
-        weight.add_(matrix.view(weight.shape), alpha=-rate * _scale(*matrix.shape))
+        rows, columns = matrix.shape
+        weight.add_(matrix.view(weight.shape), alpha=-rate * math.sqrt(max(1, rows / columns)))
 
     def _adam_step(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
         state = self.state[weight]
@@ -65,22 +60,6 @@ class Muon(torch.optim.Optimizer):
         square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - BETAS[1])
         size = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
         weight.addcdiv_(mean, size, value=-rate / (1 - BETAS[0] ** count))
-
-
-def _scale(rows: int, columns: int) -> float:
-    """What the orthogonal matrix of a step is multiplied by."""
-    return math.sqrt(max(1, rows / columns))
-
-
-def start_rate(parameters: Iterable[Tensor], steps: int) -> float:
-    """The learning rate of a run of so many steps that starts from these weights.
-
-    Where a norm follows a kernel, only its direction counts, and it grows as it learns: the longer it is, the less far
-    a step turns it. At least the default, that of random weights.
-    """
-    kernels = [weight.detach().flatten(1) for weight in parameters if weight.ndim == 4]
-    lengths = [float(kernel.norm()) / (math.sqrt(min(kernel.shape)) * _scale(*kernel.shape)) for kernel in kernels]
-    return max(RATES["muon"], TURN * median(lengths) * min(max(1, steps / SHORT), FURTHER))
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:

@@ -73,8 +73,7 @@ def _meta(config: TrainConfig) -> CheckpointMeta | None:
         meta = load_checkpoint(config.output)[1]
     except FastnstError:
         return None
-    free = FREE_TO_CHANGE if config.learning_rate else FREE_TO_CHANGE | {"learning_rate"}
-    options = {name: value for name, value in config.to_json().items() if name not in free}
+    options = {name: value for name, value in config.to_json().items() if name not in FREE_TO_CHANGE}
     return meta if options.items() <= meta.train.items() else None
 
 
@@ -179,7 +178,7 @@ def _options(config: TrainConfig, meta: CheckpointMeta | None) -> str:
     values |= {f"{name}_weight": weight for name, weight in vars(weights).items()}
     rows = {f"--{name.replace('_', '-')}": _plain(value) for name, value in values.items()}
     if meta is not None:
-        rows |= {"--learning-rate": _plain(meta.train["learning_rate"]), "fastnst": meta.fastnst, "torch": meta.torch}
+        rows |= {"fastnst": meta.fastnst, "torch": meta.torch}
     return f'<div class="wide"><table>{_rows(rows)}</table></div>'
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -140,8 +140,6 @@ def resume(run: TrainingRun, photographs: Crops[Any]) -> int:
         log.warning("nothing to resume at %s; training starts from the beginning", printable(path))
         return 0
     state = state_from_bytes(data, path)
-    if not run.rate_given:  # it follows from the start and the number of steps, which may both be others now
-        run.config = replace(run.config, learning_rate=state.values["config"]["learning_rate"])
     _check_state(run, state, photographs)
     restore(run, state)
     if run.config.micro_batch is None:

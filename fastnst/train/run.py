@@ -27,7 +27,7 @@ from fastnst.temporal import Jolt
 from fastnst.train.grams import RecentGrams, picture_share
 from fastnst.train.lanes import Lanes, lane_count, one_thread
 from fastnst.train.memory import Memory, OutOfMemory
-from fastnst.train.optimizer import Muon, start_rate
+from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
 from fastnst.vgg import Padding
 
@@ -75,17 +75,14 @@ class TrainingRun:
     """The network, its optimizer and everything else that changes from step to step; the same on all ranks."""
 
     def __init__(self, config: TrainConfig, device: torch.device, ranks: Ranks | None = None) -> None:
-        self.device, self.ranks = device, ranks or Ranks()
+        self.config, self.device, self.ranks = config, device, ranks or Ranks()
         self.memory = Memory(device, self.ranks, min(config.micro_batch or config.batch_size, config.batch_size))
         torch.manual_seed(config.seed)
-        net = _open_net(config)
-        self.rate_given = config.learning_rate is not None
-        self.config = replace(config, learning_rate=_rate(config, net))
-        self.net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = _open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
         self.dtype = pick_precision(config.precision, device)
         self.loss = self._open_loss()
-        self.optimizer = _open_optimizer(self.config, self.net)
+        self.optimizer = _open_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[LossValues] = deque(maxlen=RECENT)
         self.grams = RecentGrams()
@@ -236,13 +233,6 @@ class TrainingRun:
             style = scale_longer(style, size)
             if self.ranks.first:
                 log.warning("the style does not fit into memory at %d pixels and is scaled to %d", before, size)
-
-
-def _rate(config: TrainConfig, net: nn.Module) -> float:
-    """The learning rate at first: what is asked for, or what suits the start."""
-    if config.learning_rate is None and config.optimizer == "muon" and start_file(config) is not None:
-        return start_rate(net.parameters(), config.steps)
-    return config.rate
 
 
 def _open_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:

@@ -1,16 +1,10 @@
 import copy
-from math import sin
 
 import pytest
 import torch
 from torch import nn
 
-from fastnst.checkpoint import load_checkpoint
-from fastnst.config import RATES
-from fastnst.nets.spec import PRESETS
-from fastnst.nets.torch_net import TransformerNet
-from fastnst.styles import trunk_file
-from fastnst.train.optimizer import FURTHER, SHORT, TURN, Muon, orthogonalized, start_rate
+from fastnst.train.optimizer import Muon, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (24, 75), (48, 432), (96, 24), (3, 1944), (1, 5)])
@@ -88,25 +82,3 @@ def test_a_state_that_was_saved_goes_on_alike():
     steps(gradients[2:], again, others)
 
     assert all(torch.equal(weight, other) for weight, other in zip(weights, others, strict=True))
-
-
-def test_the_rate_of_a_start_turns_its_kernels_as_far_in_a_step_as_is_said_and_further_in_long_runs():
-    trunk = list(load_checkpoint(trunk_file("fast"))[0].parameters())
-    longer = [2 * weight for weight in trunk]
-
-    rates = [start_rate(longer, steps) for steps in (1, SHORT, 2 * SHORT, FURTHER * SHORT, 100 * SHORT)]
-
-    assert rates == pytest.approx([rates[0] * times for times in (1, 1, 2, FURTHER, FURTHER)])
-    assert start_rate(trunk, 300) == pytest.approx(RATES["muon"], rel=0.01)
-    kernel = next(weight for weight in longer if weight.shape == (48, 48, 3, 3)).detach().clone().requires_grad_()
-    before = kernel.detach().flatten().clone()
-    kernel.grad = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
-    Muon([kernel], rates[0]).step()
-    after = kernel.detach().flatten()
-    crossed = after - before * float(after @ before) / float(before @ before)
-    assert float(crossed.norm() / after.norm()) == pytest.approx(sin(TURN), rel=0.2)
-
-
-@pytest.mark.parametrize("preset", ["base", "fast", "tiny"])
-def test_the_rate_of_random_weights_is_the_default(preset):
-    assert start_rate(TransformerNet(PRESETS[preset]).parameters(), 10**6) == RATES["muon"]

@@ -39,17 +39,6 @@ def test_constant_schedule_keeps_the_learning_rate(configure, output, options, r
     assert [line["lr"] for line in metrics(output)] == [rate] * 3
 
 
-def test_a_start_has_its_own_rate_unless_one_is_given_and_the_file_says_which(configure, output):
-    config = configure(output, preset="fast", init=Path("composition-viii"), steps=8000)
-    rates = [
-        TrainingRun(each, torch.device("cpu")).config.to_json()["learning_rate"]
-        for each in (config, *(replace(config, **given) for given in ({"learning_rate": 0.02}, {"optimizer": "adam"})))
-    ]
-
-    assert rates[0] > 0.08
-    assert rates[1:] == [0.02, 1e-3]
-
-
 def test_loss_weights_given_are_the_ones_used_and_kept(configure, output):
     train(configure(output, steps=1, loss="paper", content_weight=2, tv_weight=0))
 
