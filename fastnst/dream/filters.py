@@ -18,6 +18,7 @@ from fastnst.errors import Interrupted, UsageError
 from fastnst.files import check_output, printable
 from fastnst.image import Picture, output_format, read_picture, resize, shrink, to_array, to_pixels, write_picture
 from fastnst.interrupt import caught_signals, reason_name, until_signal
+from fastnst.optimizers import Adam
 from fastnst.sheet import arrange
 from fastnst.vgg import layer_names
 
@@ -93,7 +94,7 @@ def draw(features: Features, layer: str, filters: Sequence[int], options: Filter
     device = next(features.parameters()).device
     dtype = pick_precision(options.precision, device)
     spectrum = start(filters, options).to(device).requires_grad_()
-    optimizer = torch.optim.Adam([spectrum], lr=options.learning_rate)
+    optimizer = Adam([spectrum], lr=options.learning_rate)
     random = torch.Generator().manual_seed(options.seed)
     own = torch.arange(len(filters), device=device), torch.tensor(filters, device=device)
     for _ in range(options.iterations):

@@ -30,6 +30,7 @@ from fastnst.finetune.classes import (
 from fastnst.finetune.classifier import Classifier, ClassifierMeta
 from fastnst.finetune.epochs import Best, EpochReport, Epochs, Finetuned
 from fastnst.interrupt import IN_TIME, OUT_OF_TIME, Deadline, caught_signals, is_out_of_memory, only_run, reason_name
+from fastnst.optimizers import Adam
 
 __all__ = ["FinetuneConfig", "finetune"]
 
@@ -158,7 +159,7 @@ class _Run:
         rate = LEARNING_RATES["last"] if quietly else config.learning_rate or LEARNING_RATES["last"]
         steps = self._steps(EPOCHS["last"] if quietly else None)
         parameters = list(self.model.head.parameters())
-        optimizer = torch.optim.Adam(parameters, lr=rate)
+        optimizer = Adam(parameters, lr=rate)
         losses: list[float] = []
         for step, (epoch, indices) in enumerate(self.pictures.batches(steps, config.batch_size)):
             lr = _cosine(rate, step, steps)
@@ -180,7 +181,7 @@ class _Run:
         convolutions = self.model.learn(config.range)
         head = list(self.model.head.parameters())
         groups: list[dict[str, Any]] = [{"params": convolutions}, {"params": head, "factor": HEAD_FACTOR}]
-        optimizer = torch.optim.Adam(groups, lr=rate, fused=self.device.type == "cuda")
+        optimizer = Adam(groups, lr=rate, fused=self.device.type == "cuda")
         batches, planned = (self.pictures.batches(steps, config.batch_size) for _ in range(2))
         losses: list[float] = []
         places = ([(epoch, index) for index in indices] for epoch, indices in planned)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.optimizers import LBFGS, Adam
+
 LINE_SEARCH = 25  # evaluations in one iteration, at most
 
 
@@ -30,7 +32,7 @@ def descend_lbfgs(objective: Callable[[Tensor], Tensor], start: Tensor, iteratio
     is lost to clipping and the loss never rises.
     """
     pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()
-    optimizer = torch.optim.LBFGS(
+    optimizer = LBFGS(
         [pixels],
         max_iter=1,
         max_eval=LINE_SEARCH,
@@ -80,7 +82,7 @@ def descend_adam(
     `state` holds the moments to go on with, if any, and is left holding the newest.
     """
     pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()
-    optimizer = torch.optim.Adam([pixels], lr=learning_rate)
+    optimizer = Adam([pixels], lr=learning_rate)
     state = [] if state is None else state
     if state:
         step, mean, square = state[-1]
@@ -103,7 +105,7 @@ def descend_adam(
         state[:] = [AdamState(int(moments["step"]), moments["exp_avg"], moments["exp_avg_sq"])]
 
 
-def _advance(pixels: Tensor, optimizer: torch.optim.LBFGS, evaluations: "_Evaluations") -> bool:
+def _advance(pixels: Tensor, optimizer: LBFGS, evaluations: "_Evaluations") -> bool:
     """One iteration; whether it moved the pixels."""
     before = pixels.detach().clone()
     _, gradient = evaluations(before)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from fastnst.optimizers import Optimizer
+
 MOMENTUM = 0.95
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
@@ -14,7 +16,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Each kernel moves by the orthogonal matrix nearest to its gradient, other weights as Adam moves them.
 
     A kernel (o, i, h, w) counts as the matrix (o, i * h * w): all directions in which its outputs can change get steps

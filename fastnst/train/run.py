@@ -22,6 +22,7 @@ from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_feature
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.optimizers import Adam
 from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
 from fastnst.train.grams import RecentGrams, picture_share
@@ -238,7 +239,7 @@ class TrainingRun:
 def _open_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "muon":
         return Muon(net.parameters(), config.rate)
-    return torch.optim.Adam(net.parameters(), lr=config.rate, fused=next(net.parameters()).is_cuda)
+    return Adam(net.parameters(), lr=config.rate, fused=next(net.parameters()).is_cuda)
 
 
 def start_file(config: TrainOptions) -> Path | None:
