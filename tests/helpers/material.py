@@ -15,6 +15,7 @@ PROGRAMS = ROOT / "tests" / "programs"  # what tests run in processes of their o
 # Options of a training run that takes a second.
 SMALL_RUN = {
     "preset": "tiny",
+    "init": Path("none"),
     "size": 32,
     "batch_size": 1,
     "content_layers": ("relu1_2",),

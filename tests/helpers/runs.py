@@ -31,7 +31,7 @@ def losses(output: Path) -> list[tuple[float, ...]]:
 def arguments(config: TrainConfig) -> list[object]:
     """The command line that gives this config."""
     given: list[object] = ["train", config.style]
-    for name in ("content", "output", "preset", "size", "batch_size", "steps", "style_size"):
+    for name in ("content", "output", "preset", "size", "batch_size", "steps", "style_size", "init"):
         given += ["--" + name.replace("_", "-"), getattr(config, name)]
     for name in ("precision", "device", "save_every", "preview_every"):
         given += ["--" + name.replace("_", "-"), getattr(config, name)]

@@ -93,26 +93,28 @@ def test_init_starts_from_the_weights_of_another_checkpoint(configure, finished,
         torch.testing.assert_close(started[name], trained[name], rtol=0, atol=1e-9)
 
 
-def test_fast_starts_from_the_trunk_and_from_what_is_asked_for(configure, finished, output):
-    trunk = trunk_file("fast")
+@pytest.mark.parametrize("preset", ["fast", "tiny"])
+def test_a_style_starts_from_the_trunk_of_its_preset_and_from_what_is_asked_for(configure, finished, output, preset):
+    trunk = trunk_file(preset)
 
     assert trunk is not None
     assert [
-        start_file(configure(output, preset="fast", init=init)) for init in (None, Path("trunk"), Path("none"))
+        start_file(configure(output, preset=preset, init=init)) for init in (None, Path("trunk"), Path("none"))
     ] == [
         *(trunk, trunk, None),
     ]
-    assert start_file(configure(output, preset="fast", init=Path("poppies"))) == bundled_style("poppies").checkpoint
-    assert start_file(configure(output, preset="fast", init=finished)) == finished
-    assert start_file(configure(output, preset="tiny")) is None
-    net, expected = TrainingRun(configure(output, preset="fast"), torch.device("cpu")).net, load_file(trunk)
+    assert start_file(configure(output, preset=preset, init=Path("poppies"))) == bundled_style("poppies").checkpoint
+    assert start_file(configure(output, preset=preset, init=finished)) == finished
+    assert start_file(configure(output, preset="base", init=None)) is None
+    run = TrainingRun(configure(output, preset=preset, init=None), torch.device("cpu"))
+    net, expected = run.net, load_file(trunk)
     for name, weight in net.state_dict().items():
         torch.testing.assert_close(weight, expected[name].float(), rtol=0, atol=0)
 
 
 def test_a_trunk_that_is_not_there_is_a_usage_error(configure, output):
-    with pytest.raises(UsageError, match="no trunk for --preset tiny; give --init none"):
-        start_file(configure(output, init=Path("trunk")))
+    with pytest.raises(UsageError, match="no trunk for --preset base; give --init none"):
+        start_file(configure(output, preset="base", init=Path("trunk")))
 
 
 def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
