@@ -12,6 +12,7 @@ Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.
 python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
     --steady 0.45 --leave-out cafe-terrace --leave-out composition-viii --state runs/trunk.state.safetensors
     --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
+That of tiny: the first with --preset tiny --time 40m --styles runs/trunk-tiny, its own --state and -o.
 """
 
 import copy
