@@ -31,7 +31,7 @@ from cyclopts import App, Parameter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fastnst.checkpoint import CheckpointMeta, save_checkpoint
+from fastnst.checkpoint import CheckpointMeta, load_checkpoint, save_checkpoint
 from fastnst.config import CONTENT_LAYERS, DEFAULT_STYLE_LAYERS, DEFAULT_WEIGHTS, LossWeights, Preset, layer_weights
 from fastnst.config.shared import Duration
 from fastnst.data import Photographs
@@ -79,6 +79,8 @@ class Options:
     """of the photographs, half as many megabytes of features"""
     leave_out: tuple[str, ...] = ()
     """names of style images to leave out, to see what a trunk does for a painting it never saw"""
+    init: Path | None = None
+    """checkpoint of that preset to start from instead of random weights; each painting begins with its norms"""
     state: Path | None = None
     """file to go on from, and to leave the state in"""
     styles: Path | None = None
@@ -121,7 +123,8 @@ class Trunk:
             open_loss([read_style(file, options.style_size)], weights, self.device, vgg=features) for file in files
         ]
         torch.manual_seed(0)
-        net = TransformerNet(PRESETS[options.preset]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = TransformerNet(PRESETS[options.preset]) if options.init is None else load_checkpoint(options.init)[0]
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.nets: list[TransformerNet] = [copy.deepcopy(net) for _ in range(self.count)]  # which a lane has to itself
         self.kernels = {name: weight for name, weight in net.named_parameters() if weight.ndim == 4}
         own = {name: weight for name, weight in net.named_parameters() if weight.ndim != 4}
