@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastnst.nets.droplets import droplet_energy
 from fastnst.nets.grain import grain as grain_at
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, layers
 
@@ -122,8 +123,12 @@ class ConvNorm(nn.Module):
         # Differs from Johnson et al. 2016: instance instead of batch normalization.
         self.norm = InstanceNorm(layer.outputs, epsilon)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+    def forward(self, x: Tensor, droplets: list[Tensor] | None = None) -> Tensor:
+        """With the droplet energy of what is normalized added to `droplets`, where given."""
+        x = self.conv(x)
+        if droplets is not None:
+            droplets.append(droplet_energy(x, self.norm.eps))
+        x = self.norm(x)
         return F.relu(x, inplace=True) if self.relu else x
 
 
@@ -136,8 +141,8 @@ class ResidualBlock(nn.Module):
         self.second = ConvNorm(second, epsilon)
         self.skip = second.skip_weight or 0.0
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.second(self.first(x))
+    def forward(self, x: Tensor, droplets: list[Tensor] | None = None) -> Tensor:
+        y: Tensor = self.second(self.first(x, droplets), droplets)
         return x + y if self.skip == 1 else self.skip * x + y
 
 
@@ -170,8 +175,11 @@ class TransformerNet(nn.Module):
         if config.last_norm:
             self.paint_norm = InstanceNorm(3, config.epsilon)
 
-    def forward(self, content: Tensor, grain: Tensor | None = None) -> Tensor:
-        """With the noise of another place than the picture's, (N, 3, H, W), where given."""
+    def forward(self, content: Tensor, grain: Tensor | None = None, droplets: list[Tensor] | None = None) -> Tensor:
+        """With the noise of another place than the picture's, (N, 3, H, W), where given.
+
+        To `droplets` the droplet energies of all norms behind those of the first stages are added, where given.
+        """
         height, width = content.shape[-2:]
         if self.config.padding == "same":
             surplus = [-width % self.config.factor, -height % self.config.factor]
@@ -182,8 +190,9 @@ class TransformerNet(nn.Module):
                 grain = torch.from_numpy(grain_at(*x.shape[-2:])).to(x)
             x = x + self.config.grain * grain
         x = self.down(x - self.config.center)  # (N, last width, ceil(H / factor), ceil(W / factor))
-        x = self.residual(x)
-        x = self.up(x)  # (N, first width, >= H / stride, >= W / stride)
+        for stage in (*self.residual, *self.up):
+            x = stage(x, droplets)
+        # (N, first width, >= H / stride, >= W / stride)
         x = self.paint(x)  # (N, 3, >= H, >= W)
         if self.config.last_norm:
             x = self.paint_norm(x)

@@ -19,6 +19,7 @@ from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
 from fastnst.image import read_style, scale_longer
 from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
+from fastnst.nets import droplets
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
@@ -81,6 +82,9 @@ class TrainingRun:
         torch.manual_seed(config.seed)
         self.net = _open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
+        # A network that has learned to paint with droplets needs longer to do without than most trainings last.
+        prevented = config.loss == "relative" and start_file(config) is None
+        self.droplet_weight = droplets.WEIGHT if prevented else 0.0
         self.dtype = pick_precision(config.precision, device)
         self.loss = self._open_loss()
         self.optimizer = _open_optimizer(config, self.net)
@@ -130,13 +134,14 @@ class TrainingRun:
         content = self._content(part.pixels)  # (n, 3, size, size) 0..1
         with autocast(self.device, self.dtype):
             grain = self._grain(part, content)
-            stylized = self.stylize(content, grain)  # (n, 3, size, size) 0..1
+            energies: list[Tensor] | None = [] if self.droplet_weight else None
+            stylized = self.stylize(content, grain, energies)  # (n, 3, size, size) 0..1
             objective, terms, grams = self.loss.objective(
                 stylized, part.target or content, batch.energies, self.grams.means, batch.picture_share
             )
             flicker = [self._flicker(part, content, grain, stylized)] if self.config.temporal_weight else []
-            grid = self.loss.grid(stylized)
-        objective = self.scaler.scale(sum(flicker, objective + grid) * part.share)
+            penalty = self.loss.grid(stylized) + self.droplet_weight * sum(energies or [])
+        objective = self.scaler.scale(sum(flicker, objective + penalty) * part.share)
         gradients = torch.autograd.grad(objective, list(self.net.parameters()))
         losses = torch.stack([*terms, terms.total, *flicker]).detach() * part.share
         return Gradients(list(gradients), losses, {name: gram * part.share for name, gram in grams.items()})

@@ -10,8 +10,8 @@ which saves a seventh of a step.
 
 Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.2 from that state:
 python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
-    --steady 0.45 --leave-out cafe-terrace --leave-out composition-viii --state runs/trunk.state.safetensors
-    --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
+    --steady 0.45 --droplets 0 --leave-out cafe-terrace --leave-out composition-viii
+    --state runs/trunk.state.safetensors --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
 That of tiny: the first with --preset tiny --time 40m --styles runs/trunk-tiny, its own --state and -o.
 """
 
@@ -38,6 +38,7 @@ from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
 from fastnst.image import read_style
 from fastnst.losses import PerceptualLoss, open_features, open_loss
+from fastnst.nets.droplets import WEIGHT
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
@@ -71,6 +72,8 @@ class Options:
     """longer side of the style images, pixels"""
     style_weight: float = DEFAULT_WEIGHTS["relative"].style
     """weight of the style term"""
+    droplets: float = WEIGHT
+    """weight of the penalty against droplets"""
     learning_rate: float = 0.02
     """of the kernels"""
     steady: float = 0.5
@@ -174,9 +177,11 @@ class Trunk:
         grain = torch.from_numpy(drawn_grain(0, position, *pixels.shape[:2]))
         norms, loss = self.norms[painting], self.losses[painting]
         with autocast(self.device, self.dtype):
-            stylized = torch.func.functional_call(net, {**self.kernels, **norms}, (as_image(pixels), grain))
+            energies: list[Tensor] = []
+            given = (as_image(pixels), grain, energies)
+            stylized = torch.func.functional_call(net, {**self.kernels, **norms}, given)
             value, terms, grams = loss.objective(stylized, {LAYER: target}, None, self.grams[painting].means, share)
-            objective = value + loss.grid(stylized)
+            objective = value + loss.grid(stylized) + self.options.droplets * torch.stack(energies).sum()
         gradients = torch.autograd.grad(objective, [*self.kernels.values(), *norms.values()])
         kernels = len(self.kernels)
         return Part(float(terms.total.detach()), list(gradients[:kernels]), list(gradients[kernels:]), grams)

@@ -16,6 +16,8 @@ from fastnst.engine import open_engine
 from fastnst.errors import UsageError
 from fastnst.evaluate import measure_temporal, read_photo
 from fastnst.losses import DEFAULT_WEIGHTS
+from fastnst.nets import droplets
+from fastnst.nets.grain import drawn_grain
 from fastnst.styles import bundled_style, trunk_file
 from fastnst.train.loop import train
 from fastnst.train.run import TrainingRun, start_file
@@ -115,6 +117,47 @@ def test_a_style_starts_from_the_trunk_of_its_preset_and_from_what_is_asked_for(
 def test_a_trunk_that_is_not_there_is_a_usage_error(configure, output):
     with pytest.raises(UsageError, match="no trunk for --preset base; give --init none"):
         start_file(configure(output, preset="base", init=Path("trunk")))
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "learns"),
+    [
+        ("relative", "none", True),
+        ("paper", "none", False),
+        ("relative", "great-wave-tiny", False),
+    ],
+)
+def test_the_relative_form_learns_from_random_weights_not_to_have_droplets(
+    configure, output, loss, start, learns, monkeypatch
+):
+    pixels = np.zeros((1, 32, 32, 3), np.uint8)
+    pixels[:, 10:14, 20:24] = 255
+    config = configure(output, loss=loss, init=Path(start), batch_size=1)
+
+    def of_a_step(weight):
+        monkeypatch.setattr(droplets, "WEIGHT", weight)
+        run = TrainingRun(config, torch.device("cpu"))
+        run.step(0, pixels)
+        return torch.cat([parameter.grad.flatten() for parameter in run.net.parameters()])
+
+    net = TrainingRun(config, torch.device("cpu")).net
+    energies: list[torch.Tensor] = []
+    grain = torch.from_numpy(drawn_grain(config.seed, 0, 32, 32))[None]
+    net(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, grain, energies)
+    alone = torch.autograd.grad(torch.stack(energies).sum(), list(net.parameters()), allow_unused=True)
+    expected = torch.cat(
+        [
+            (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
+            for gradient, parameter in zip(alone, net.parameters(), strict=True)
+        ]
+    )
+
+    difference = of_a_step(1000.0) - of_a_step(0.0)
+
+    assert expected.norm() > 0
+    torch.testing.assert_close(
+        difference, 1000 * expected if learns else torch.zeros_like(expected), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
