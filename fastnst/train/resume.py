@@ -67,6 +67,7 @@ def capture(run: TrainingRun, step: int) -> TrainState:
         "config": run.config.to_json(),
         "ranks": run.ranks.count,
         "rollbacks": run.rollbacks,
+        "droplet_weight": run.droplet_weight,
         "micro_batch": run.memory.micro_batch,
         "recent": [[losses.content, losses.style, losses.tv, losses.total] for losses in run.recent],
         "scaler": run.scaler.state_dict(),
@@ -90,6 +91,7 @@ def restore(run: TrainingRun, state: TrainState) -> None:
     run.grams.means = {name[5:]: t.to(run.device) for name, t in tensors.items() if name.startswith("gram.")}
     run.scaler.load_state_dict(state.values["scaler"])
     run.rollbacks = state.values["rollbacks"]
+    run.droplet_weight = state.values.get("droplet_weight", 0.0)  # an older fastnst had no penalty for them
     run.recent.clear()
     run.recent.extend(LossValues(*values) for values in state.values["recent"])
     torch.set_rng_state(tensors["random.cpu"])

@@ -29,6 +29,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fastnst.checkpoint import TrainState, load_checkpoint, load_state, previous_state, save_state
 from fastnst.errors import ModelError, OutputError, UsageError
 from fastnst.train.loop import StepReport, train
+from fastnst.train.resume import restore
+from fastnst.train.run import TrainingRun
 
 
 def test_interrupted_run_is_refused_without_resume_or_overwrite(configure, output):
@@ -326,6 +328,23 @@ def test_run_of_an_older_fastnst_is_resumed_with_adam_and_the_defaults_of_new_op
     train(configure(output, resume=True, optimizer="adam"))
 
     assert_same_run(output, whole)
+
+
+def test_penalty_for_droplets_stays_that_of_the_start_and_a_run_of_an_older_fastnst_has_none(
+    configure, output, tmp_path
+):
+    whole = train(configure(tmp_path / "whole.safetensors"))
+    crash_in(configure(output), 6)
+    state = load_state(configure(output).state_path)
+    run = TrainingRun(configure(output), torch.device("cpu"))
+
+    train(configure(output, init=Path("great-wave-tiny"), resume=True))
+
+    assert_same_run(output, whole)
+    restore(run, state)
+    assert run.droplet_weight == 1
+    restore(run, TrainState(state.tensors, {k: v for k, v in state.values.items() if k != "droplet_weight"}))
+    assert run.droplet_weight == 0
 
 
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):
