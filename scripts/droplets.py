@@ -15,7 +15,7 @@ from torch import Tensor
 from fastnst.checkpoint import load_checkpoint
 from fastnst.evaluate import read_photos
 from fastnst.image import Array, Picture, to_pixels, write_picture
-from fastnst.nets.droplets import LIMIT, pixel_energy
+from fastnst.nets.droplets import droplet_share, pixel_energy
 from fastnst.nets.torch_net import ConvNorm, TransformerNet
 from fastnst.sheet import arrange
 from fastnst.styles import style_file
@@ -38,11 +38,6 @@ def energies(net: TransformerNet, photo: Array) -> tuple[Tensor, dict[str, Tenso
     for hook in hooks:
         hook.remove()
     return stylized, found
-
-
-def share(energy: Tensor) -> float:
-    """What exceeds the limit, as a share of all."""
-    return float((energy - LIMIT).clamp(min=0).mean())
 
 
 def as_picture(energy: Tensor, size: Sequence[int]) -> Picture:
@@ -83,8 +78,8 @@ def main(
         net = load_checkpoint(style_file(style, "checkpoint"))[0]
         painted = {name: energies(net, photo) for name, photo in photos.items()}
         lasts = [list(found.values())[-1] for _, found in painted.values()]
-        last = sum(map(share, lasts)) / len(lasts)
-        everywhere = sum(share(energy) for _, found in painted.values() for energy in found.values()) / len(lasts)
+        last = sum(map(droplet_share, lasts)) / len(lasts)
+        everywhere = sum(droplet_share(each) for _, found in painted.values() for each in found.values()) / len(lasts)
         print(f"{Path(style).stem:32}{last:10.3f}{max(float(each.max()) for each in lasts):10.1f}{everywhere:10.3f}")
         tiles += [(name, Picture(to_pixels(stylized.numpy()))) for name, (stylized, _) in painted.items()]
         tiles += [(Path(style).stem, as_picture(energy, (size, size))) for energy in lasts]

@@ -9,6 +9,7 @@ from helpers.material import PHOTOS, ROOT
 from fastnst.checkpoint import load_checkpoint
 from fastnst.evaluate import read_photo
 from fastnst.image import read_picture
+from fastnst.nets.droplets import droplet_share
 
 SCRIPT = ROOT / "scripts" / "droplets.py"
 
@@ -27,7 +28,7 @@ def test_it_measures_what_training_learns_against(checkpoint):
 
     torch.testing.assert_close(stylized, expected.clamp(0, 1), rtol=0, atol=0)
     assert list(found) == ["residual.0.first", "residual.0.second", "up.0", "up.1"]
-    assert [script.share(energy) for energy in found.values()] == pytest.approx(torch.stack(energies).tolist())
+    assert [float(droplet_share(energy)) for energy in found.values()] == pytest.approx(torch.stack(energies).tolist())
 
 
 def test_a_map_is_black_far_below_the_mean_and_white_far_above():

@@ -20,6 +20,11 @@ def pixel_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
         return energy.view(len(features), *features.shape[2:])
 
 
+def droplet_share(energy: Tensor) -> Tensor:
+    """What exceeds LIMIT in pixel energies, (N, H, W), as a share of all: scalar, 0..1."""
+    return (energy - LIMIT).clamp(min=0).mean()
+
+
 def droplet_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
     """What exceeds LIMIT in the pixel energies of a norm's input, 0..1: (N, C, H, W) -> scalar, float32.
 
@@ -27,4 +32,4 @@ def droplet_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
     picture has a spot or a flat patch; elsewhere the ReLU behind the norm has next to nothing to cut off.
     Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", section 2.
     """
-    return (pixel_energy(features, epsilon) - LIMIT).clamp(min=0).mean()
+    return droplet_share(pixel_energy(features, epsilon))
