@@ -10,11 +10,13 @@ WEIGHT = 1.0  # of the penalty in training, in the relative form: a third as muc
 def pixel_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
     """The mean over the channels of squared normalized features: (N, C, H, W) -> (N, H, W), 1 in the mean.
 
-    Without the gradient of mean and deviation: what a lone place does to them hides its size from the gradient.
+    Without the gradient of the deviation: what a lone place does to it hides its size from the gradient. That of the
+    mean is needed: a norm takes shifts away again, so that a penalty that sees an effect in them makes them grow
+    without end.
     """
     with torch.autocast(features.device.type, enabled=False):
         pixels = features.float().flatten(2).mT  # (N, H*W, C), no copy under channels_last
-        squares = (pixels - pixels.detach().mean(1, keepdim=True)).square()
+        squares = (pixels - pixels.mean(1, keepdim=True)).square()
         inverse = 1 / (squares.detach().mean(1) + epsilon)  # (N, C)
         energy = torch.bmm(squares, inverse[..., None]) / features.shape[1]  # (N, H*W, 1)
         return energy.view(len(features), *features.shape[2:])

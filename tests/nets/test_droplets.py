@@ -48,8 +48,29 @@ def test_going_down_its_gradient_takes_a_place_away_however_large_it_is():
 
     (gradient,) = torch.autograd.grad(droplet_energy(features), features)
 
-    assert (gradient[..., 3, 3] > 0).all()
-    assert gradient.count_nonzero() == 8
+    place = gradient[..., 3, 3]
+    assert (place > 0).all()
+    torch.testing.assert_close(gradient.sum((2, 3)), torch.zeros(1, 8), rtol=0, atol=1e-6 * float(place.max()))
+    elsewhere = gradient.flatten(2).sum(2) - place
+    torch.testing.assert_close(elsewhere, -place, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_norm_takes_away_again_gets_no_gradient(preset):
+    torch.manual_seed(0)
+    net = TransformerNet(PRESETS[preset]).double()
+    content = torch.rand(1, 3, 48, 64, dtype=torch.float64)
+    content[..., 20:24, 30:34] = 50
+    energies: list[torch.Tensor] = []
+    net(content, None, energies)
+    shifts = [block.second.norm.bias for block in net.residual]
+    scales = [block.second.norm.weight for block in net.residual]
+
+    of_shifts = torch.cat(torch.autograd.grad(sum(energies), shifts, retain_graph=True))
+    of_scales = torch.cat(torch.autograd.grad(sum(energies), scales))
+
+    assert of_scales.abs().max() > 1e-4
+    assert of_shifts.abs().max() < 1e-6 * of_scales.abs().max()
 
 
 @pytest.mark.parametrize(
