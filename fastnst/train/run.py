@@ -17,7 +17,7 @@ from fastnst.checkpoint import load_checkpoint
 from fastnst.config import TrainConfig, TrainOptions, layer_weights
 from fastnst.device import autocast, pick_precision
 from fastnst.errors import UnavailableError, UsageError
-from fastnst.image import read_style, scale_longer
+from fastnst.image import Picture, read_style, resize, scale_longer, to_array
 from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets import droplets
 from fastnst.nets.grain import drawn_grain
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 CAUTION = 0.25  # times the learning rate each time the run goes back: three of them cover rates up to 64 times too high
 RECENT = 20  # steps whose mean losses the checkpoint's header holds
+STYLIZED = 256  # pixels, side of the style image on which a network to start from shows whether it has droplets
 
 
 class NotFinite(Exception):
@@ -82,11 +83,11 @@ class TrainingRun:
         torch.manual_seed(config.seed)
         self.net = _open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
-        # A network that has learned to paint with droplets needs longer to do without than most trainings last.
-        prevented = config.loss == "relative" and start_file(config) is None
-        self.droplet_weight = droplets.WEIGHT if prevented else 0.0
         self.dtype = pick_precision(config.precision, device)
-        self.loss = self._open_loss()
+        style = read_style(config.style, config.style_size)
+        self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
+        self.droplet_weight = self._droplet_weight(style)
+        self.loss = self._open_loss(style)
         self.optimizer = _open_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.recent: deque[LossValues] = deque(maxlen=RECENT)
@@ -216,7 +217,23 @@ class TrainingRun:
             }
         )
 
-    def _open_loss(self) -> PerceptualLoss:
+    def _droplet_weight(self, style: Picture) -> float:
+        """Of the penalty, in the relative form: the others are those of their papers.
+
+        None for a network that has learned to paint with droplets: to do without takes longer than most trainings last.
+        """
+        if self.config.loss != "relative":
+            return 0.0
+        if start_file(self.config) is not None:
+            energies: list[Tensor] = []
+            content = torch.from_numpy(to_array(resize(style, STYLIZED, STYLIZED).rgb))
+            with torch.no_grad():
+                self.net(content.to(self.device), droplets=energies)
+            if torch.stack(energies).sum() > droplets.NEGLIGIBLE:
+                return 0.0
+        return droplets.WEIGHT
+
+    def _open_loss(self, style: Picture) -> PerceptualLoss:
         """The loss of the style image, which is made smaller while it does not fit into memory."""
         config = self.config
         weights = LossWeights.resolve(config.loss, config.content_weight, config.style_weight, config.tv_weight)
@@ -225,8 +242,6 @@ class TrainingRun:
         padding: Padding = "replicate" if config.loss == "relative" else "zeros"
         features = open_features([*layers[0], *layers[1]], self.device, config.vgg, config.pooling, padding)
         opened = partial(open_loss, vgg=features, files=[config.style])
-        style = read_style(config.style, config.style_size)
-        self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
         while True:
             try:
                 return self.memory.within(partial(opened, [style], weights, self.device, config.loss, *layers))

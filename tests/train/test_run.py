@@ -124,15 +124,17 @@ def test_a_trunk_that_is_not_there_is_a_usage_error(configure, output):
     [
         ("relative", "none", True),
         ("paper", "none", False),
+        ("relative", "without droplets", True),
         ("relative", "great-wave-tiny", False),
     ],
 )
-def test_the_relative_form_learns_from_random_weights_not_to_have_droplets(
-    configure, output, loss, start, learns, monkeypatch
+def test_the_relative_form_learns_not_to_have_droplets_unless_it_starts_with_them(
+    configure, finished, output, loss, start, learns, monkeypatch
 ):
     pixels = np.zeros((1, 32, 32, 3), np.uint8)
     pixels[:, 10:14, 20:24] = 255
-    config = configure(output, loss=loss, init=Path(start), batch_size=1)
+    init = finished if start == "without droplets" else Path(start)
+    config = configure(output, loss=loss, init=init, batch_size=1)
 
     def of_a_step(weight):
         monkeypatch.setattr(droplets, "WEIGHT", weight)
