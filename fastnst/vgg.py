@@ -9,9 +9,11 @@ from typing import Literal, get_args
 from urllib.error import URLError
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from fastnst import winograd
 from fastnst.errors import InputError, ModelError, UnavailableError, UsageError
 from fastnst.image import IMAGENET_MEAN, IMAGENET_STD
 from fastnst.values import check_choice, in_words
@@ -139,13 +141,32 @@ def check_images(images: Tensor) -> None:
         raise UsageError(f"pictures are {in_words(images)} but must be a tensor of floats (N, 3, H, W), 0..1")
 
 
+class Convolution(nn.Conv2d):
+    """A 3x3 convolution that keeps the size, and what its kernels are for a fast one while they are not learned."""
+
+    def __init__(self, channels: int, outputs: int, padding: Padding) -> None:
+        super().__init__(channels, outputs, kernel_size=3, padding=1, padding_mode=padding)
+        self.transformed: tuple[tuple[int, int], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), "constant" if self.padding_mode == "zeros" else self.padding_mode)
+        if not winograd.applies(padded, self.weight):
+            return F.conv2d(padded, self.weight, self.bias)
+        if self.weight.requires_grad:
+            return winograd.conv2d(padded, self.weight, self.bias)
+        version = self.weight.data_ptr(), self.weight._version
+        if self.transformed is None or self.transformed[0] != version:
+            self.transformed = version, winograd.transform(self.weight)
+        return winograd.conv2d(padded, self.weight, self.bias, self.transformed[1])
+
+
 def _modules(names: Sequence[str], pooling: Pooling, padding: Padding, keep: Sequence[str]) -> list[nn.Module]:
     modules: list[nn.Module] = []
     width = 3
     for index, name in enumerate(names):
         block = int(name[4])
         if name.startswith("conv"):
-            modules.append(nn.Conv2d(width, WIDTHS[block - 1], kernel_size=3, padding=1, padding_mode=padding))
+            modules.append(Convolution(width, WIDTHS[block - 1], padding))
             width = WIDTHS[block - 1]
         elif name.startswith("relu"):
             # In place, except over a convolution whose own values were asked for.

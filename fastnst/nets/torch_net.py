@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastnst import winograd
 from fastnst.nets.droplets import droplet_energy
 from fastnst.nets.grain import grain as grain_at
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, layers
@@ -74,7 +75,10 @@ class Convolution(nn.Conv2d):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(_padded(x, self.layer))
+        padded = _padded(x, self.layer)
+        if self.layer.stride == 1 and winograd.applies(padded, self.weight):
+            return winograd.conv2d(padded, self.weight, self.bias)
+        return super().forward(padded)
 
 
 class UpConvolution(nn.Conv2d):
@@ -97,7 +101,9 @@ class UpConvolution(nn.Conv2d):
         with torch.autocast(x.device.type, enabled=False):
             weight = _block_kernels(self.weight, self.matrix)
             bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        x = F.pixel_shuffle(F.conv2d(_padded(x, self.layer), weight, bias), 2)
+        padded = _padded(x, self.layer)
+        convolve = winograd.conv2d if winograd.applies(padded, weight) else F.conv2d
+        x = F.pixel_shuffle(convolve(padded, weight, bias), 2)
         return x[..., 1:-1, 1:-1] if self.layer.shifted else x
 
 
