@@ -29,7 +29,7 @@ from fastnst.image import SAMPLE
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.memory import peak_memory
 from fastnst.nets.spec import PRESETS
-from fastnst.nets.torch_net import InstanceNorm, TransformerNet, UpConvolution
+from fastnst.nets.torch_net import Convolution, InstanceNorm, TransformerNet, UpConvolution
 from fastnst.train.run import TrainingRun
 from fastnst.vgg import VGGFeatures
 
@@ -140,7 +140,7 @@ def random_net(preset: str) -> TransformerNet:
 
 
 def plain_net(net: TransformerNet) -> TransformerNet:
-    """The same network, weights and all, as most repositories write it: upsampled first, torch's own normalization."""
+    """A preset's, weights and all, as most repositories write it: upsampled first, torch's own layers."""
     net = copy.deepcopy(net)
     for parent in list(net.modules()):
         for name, module in list(parent.named_children()):
@@ -154,6 +154,12 @@ def plain_net(net: TransformerNet) -> TransformerNet:
                 plain.load_state_dict(module.state_dict())
                 before = nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReplicationPad2d(kernel // 2)
                 parent.register_module(name, nn.Sequential(*before, plain))
+            elif isinstance(module, Convolution):
+                inputs, outputs, (kernel, _) = module.in_channels, module.out_channels, module.kernel_size
+                plain = nn.Conv2d(inputs, outputs, kernel, module.stride, bias=module.bias is not None)  # type: ignore[arg-type]
+                plain.load_state_dict(module.state_dict())
+                first, last = module.layer.pads
+                parent.register_module(name, nn.Sequential(nn.ReflectionPad2d((first, last, first, last)), plain))
     return net
 
 
@@ -263,11 +269,22 @@ def _training_run(options: TrainBenchmark, folder: Path, device: torch.device) -
     return TrainingRun(config, device)
 
 
+def plain_features() -> VGGFeatures:
+    """The loss network with torch's own convolutions."""
+    features = VGGFeatures(STYLE_LAYERS)
+    for index, module in enumerate(features.body):
+        if isinstance(module, nn.Conv2d):
+            plain = nn.Conv2d(module.in_channels, module.out_channels, kernel_size=3, padding=1)
+            plain.load_state_dict(module.state_dict())
+            features.body[index] = plain.requires_grad_(False)
+    return features
+
+
 def _plain_step(preset: str, crops: np.ndarray[Any, np.dtype[np.uint8]], device: torch.device) -> Callable[[], float]:
     """A training step on crops, uint8 (N, size, size, 3), as most repositories write it; calling it gives the loss."""
     torch.manual_seed(0)
     net = plain_net(TransformerNet(PRESETS[preset])).to(device)
-    features = VGGFeatures(STYLE_LAYERS).to(device)
+    features = plain_features().to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     weights = DEFAULT_WEIGHTS["paper"]
 

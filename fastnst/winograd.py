@@ -58,6 +58,7 @@ def applies(x: Tensor, weight: Tensor) -> bool:
     return (
         weight.shape[2:] == (3, 3)
         and min(weight.shape[:2]) >= FEWEST
+        and type(x) is Tensor  # others trace or count what torch does
         and x.device.type == "cpu"
         and x.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")

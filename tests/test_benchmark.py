@@ -11,17 +11,19 @@ from fastnst.benchmark import (
     benchmark_stylize,
     benchmark_train,
     multiply_adds,
+    plain_features,
     plain_net,
     ratio,
     speeds,
     take_turns,
 )
 from fastnst.cli import main
-from fastnst.config import StylizeBenchmark, TrainBenchmark
+from fastnst.config import STYLE_LAYERS, StylizeBenchmark, TrainBenchmark
 from fastnst.errors import UsageError
 from fastnst.memory import peak_memory
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
+from fastnst.vgg import VGGFeatures
 
 
 def test_works_take_turns_and_the_first_round_does_not_count():
@@ -81,7 +83,16 @@ def test_plain_network_is_as_large_and_paints_as_large(preset):
     assert sizes[0] == sizes[1]
     assert plain(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
     assert multiply_adds(plain, 64, 64) >= multiply_adds(ours, 64, 64)
-    assert {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d)} == {nn.InstanceNorm2d}
+    kinds = {type(module) for module in plain.modules() if isinstance(module, nn.InstanceNorm2d | nn.Conv2d)}
+    assert kinds == {nn.InstanceNorm2d, nn.Conv2d}
+
+
+def test_plain_loss_network_is_made_of_torchs_convolutions_and_computes_the_same():
+    plain, ours, pictures = plain_features(), VGGFeatures(STYLE_LAYERS), torch.rand(1, 3, 64, 64)
+
+    assert {type(module) for module in plain.body if isinstance(module, nn.Conv2d)} == {nn.Conv2d}
+    for name, values in plain(pictures).items():
+        assert (values - ours(pictures)[name]).norm() < 1e-5 * values.norm()
 
 
 @pytest.mark.parametrize("kind", [TrainBenchmark, StylizeBenchmark])
