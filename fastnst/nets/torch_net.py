@@ -76,7 +76,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         padded = _padded(x, self.layer)
-        if self.layer.stride == 1 and winograd.applies(padded, self.weight):
+        if self.layer.stride == 1 and _learns(padded, self.weight):
             return winograd.conv2d(padded, self.weight, self.bias)
         return super().forward(padded)
 
@@ -102,9 +102,14 @@ class UpConvolution(nn.Conv2d):
             weight = _block_kernels(self.weight, self.matrix)
             bias = None if self.bias is None else self.bias.repeat_interleave(4)
         padded = _padded(x, self.layer)
-        convolve = winograd.conv2d if winograd.applies(padded, weight) else F.conv2d
+        convolve = winograd.conv2d if _learns(padded, weight) else F.conv2d
         x = F.pixel_shuffle(convolve(padded, weight, bias), 2)
         return x[..., 1:-1, 1:-1] if self.layer.shifted else x
+
+
+def _learns(padded: Tensor, weight: Tensor) -> bool:
+    """Whether gradients will be wanted, too: without them, so few channels are no faster in fewer multiplications."""
+    return torch.is_grad_enabled() and winograd.applies(padded, weight)
 
 
 def _block_kernels(weight: Tensor, matrix: Tensor) -> Tensor:
