@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastnst.device import keep_freed_memory
 from fastnst.optimizers import LBFGS, Adam
 
 LINE_SEARCH = 25  # evaluations in one iteration, at most
@@ -31,7 +32,7 @@ def descend_lbfgs(objective: Callable[[Tensor], Tensor], start: Tensor, iteratio
     the line search follows the clipped path too, and the curvature is that of the clipped step, so that no evaluation
     is lost to clipping and the loss never rises.
     """
-    pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()
+    pixels = _pixels(start)
     optimizer = LBFGS(
         [pixels],
         max_iter=1,
@@ -81,7 +82,7 @@ def descend_adam(
 
     `state` holds the moments to go on with, if any, and is left holding the newest.
     """
-    pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()
+    pixels = _pixels(start)
     optimizer = Adam([pixels], lr=learning_rate)
     state = [] if state is None else state
     if state:
@@ -103,6 +104,13 @@ def descend_adam(
         pixels.data.clamp_(0, 1)
         moments = optimizer.state[pixels]
         state[:] = [AdamState(int(moments["step"]), moments["exp_avg"], moments["exp_avg_sq"])]
+
+
+def _pixels(start: Tensor) -> Tensor:
+    """What is optimized; each evaluation of it asks for the same memory again."""
+    if start.device.type == "cpu":
+        keep_freed_memory()
+    return start.detach().clamp(0, 1).contiguous().requires_grad_()
 
 
 def _advance(pixels: Tensor, optimizer: LBFGS, evaluations: "_Evaluations") -> bool:
