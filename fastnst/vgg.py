@@ -149,9 +149,9 @@ class Convolution(nn.Conv2d):
         self.transformed: tuple[tuple[int, int], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        if not winograd.applies(x, self.weight, padding=1):
+            return super().forward(x)
         padded = F.pad(x, (1, 1, 1, 1), "constant" if self.padding_mode == "zeros" else self.padding_mode)
-        if not winograd.applies(padded, self.weight):
-            return F.conv2d(padded, self.weight, self.bias)
         if self.weight.requires_grad:
             return winograd.conv2d(padded, self.weight, self.bias)
         version = self.weight.data_ptr(), self.weight._version

@@ -52,9 +52,9 @@ _OUTPUT = _squared([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 _INPUT_ADJOINT, _KERNEL_ADJOINT, _OUTPUT_ADJOINT = _INPUT.T.clone(), _KERNEL.T.clone(), _OUTPUT.T.clone()
 
 
-def applies(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution of padded features (N, C, H + 2, W + 2) with (K, C, 3, 3) is faster this way."""
-    height, width = x.shape[-2] - 2, x.shape[-1] - 2
+def applies(x: Tensor, weight: Tensor, padding: int = 0) -> bool:
+    """Whether a convolution of features (N, C, H, W), to be padded so far, with (K, C, 3, 3) is faster this way."""
+    height, width = (side + 2 * padding - 2 for side in x.shape[-2:])
     return (
         weight.shape[2:] == (3, 3)
         and min(weight.shape[:2]) >= FEWEST
