@@ -144,15 +144,11 @@ def _tiles(pixels: int) -> int:
 def _overlapping(x: Tensor) -> Tensor:
     """Padded features, and zeros up to whole tiles, as tiles see them: (N, C, H + 2, W + 2) -> (N, h, w, 6, 6, C)."""
     number, channels, height, width = x.shape
-    size = TILE * _tiles(height - 2) + 2, TILE * _tiles(width - 2) + 2
-    pixels = x.permute(0, 2, 3, 1)
-    if (height, width) != size or not pixels.is_contiguous():
-        padded = pixels.new_zeros(number, *size, channels)
-        padded[:, :height, :width] = pixels
-        pixels = padded
+    down, across = _tiles(height - 2), _tiles(width - 2)
+    pixels = _filled(x, TILE * down + 2, TILE * across + 2)
     picture, row, column, channel = pixels.stride()
     return pixels.as_strided(
-        (number, size[0] // TILE, size[1] // TILE, SEEN, SEEN, channels),
+        (number, down, across, SEEN, SEEN, channels),
         (picture, TILE * row, TILE * column, row, column, channel),
         pixels.storage_offset(),
     )
@@ -162,12 +158,17 @@ def _whole(gradient: Tensor) -> Tensor:
     """That of an output, and zeros up to whole tiles: (N, K, H, W) -> (N, h, 4, w, 4, K)."""
     number, outputs, height, width = gradient.shape
     down, across = _tiles(height), _tiles(width)
-    pixels = gradient.permute(0, 2, 3, 1)
-    if (height, width) != (TILE * down, TILE * across) or not pixels.is_contiguous():
-        whole = gradient.new_zeros(number, TILE * down, TILE * across, outputs)
-        whole[:, :height, :width] = pixels
-        pixels = whole
-    return pixels.view(number, down, TILE, across, TILE, outputs)
+    return _filled(gradient, TILE * down, TILE * across).view(number, down, TILE, across, TILE, outputs)
+
+
+def _filled(x: Tensor, height: int, width: int) -> Tensor:
+    """With zeros up to that size, and without a gap in memory: (N, C, H, W) -> (N, height, width, C)."""
+    pixels = x.permute(0, 2, 3, 1)
+    if pixels.shape[1:3] == (height, width) and pixels.is_contiguous():
+        return pixels
+    filled = pixels.new_zeros(len(x), height, width, x.shape[1])
+    filled[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    return filled
 
 
 def _chunks(tiles: Tensor, kernels: Tensor) -> Iterator[tuple[int, slice]]:
