@@ -9,7 +9,7 @@ from helpers.material import PHOTOS, ROOT
 from fastnst.checkpoint import load_checkpoint
 from fastnst.evaluate import read_photo
 from fastnst.image import read_picture
-from fastnst.nets.droplets import droplet_share
+from fastnst.nets.droplets import Droplets, droplet_share
 
 SCRIPT = ROOT / "scripts" / "droplets.py"
 
@@ -21,14 +21,15 @@ spec.loader.exec_module(script)
 def test_it_measures_what_training_learns_against(checkpoint):
     photo = read_photo(min(PHOTOS.glob("*.jpg")), 64)
     net = load_checkpoint(checkpoint)[0]
-    energies: list[torch.Tensor] = []
-    expected = net(torch.from_numpy(photo), None, energies)
+    droplets = Droplets()
+    expected = net(torch.from_numpy(photo), None, droplets)
 
     stylized, found = script.energies(net, photo)
 
     torch.testing.assert_close(stylized, expected.clamp(0, 1), rtol=0, atol=0)
     assert list(found) == ["residual.0.first", "residual.0.second", "up.0", "up.1"]
-    assert [float(droplet_share(energy)) for energy in found.values()] == pytest.approx(torch.stack(energies).tolist())
+    shares = [float(droplet_share(energy)) for energy in found.values()]
+    assert shares == pytest.approx(torch.stack(droplets.energies).tolist())
 
 
 def test_a_map_is_black_far_below_the_mean_and_white_far_above():

@@ -1,11 +1,16 @@
 """Droplets: places where all features are far larger than anywhere else in a picture."""
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
 LIMIT = 4.0  # times the mean energy; photographs have edges of up to 15 times, but few of them
 WEIGHT = 1.0  # of the penalty in training, in the relative form: a third as much took them away, too, but more slowly
 NEGLIGIBLE = 0.1  # sum of the shares of all norms: networks with droplets have 0.28 to 2.4, others at most 0.01
+HIGHEST = 12.0  # times the mean energy of the other pixels, to which droplets are limited; edges rarely reach it
+BEYOND = 6.0  # times that mean: pixels that are not counted among the others
+ROUNDS = 6  # of leaving out pixels, after which the others hardly change any more
 
 
 def pixel_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -36,3 +41,42 @@ def droplet_energy(features: Tensor, epsilon: float = 1e-5) -> Tensor:
     Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", section 2.
     """
     return droplet_share(pixel_energy(features, epsilon))
+
+
+@dataclass
+class Droplets:
+    """What the norms of a pass find of them, and whether they are held down on the way."""
+
+    limited: bool = False
+    energies: list[Tensor] = field(default_factory=list)  # a scalar of each norm
+
+    def pass_on(self, features: Tensor, epsilon: float) -> Tensor:
+        """What a norm is given of its input, (N, C, H, W), whose droplet energy is kept."""
+        self.energies.append(droplet_energy(features, epsilon))
+        return limit(features, epsilon) if self.limited else features
+
+
+def limit(features: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """Features whose droplets come as near to the mean as the energy HIGHEST allows: (N, C, H, W) -> the same.
+
+    Energies are those of `pixel_energy`, but by mean and variance of the pixels that are no droplets. Where there are
+    none, nothing changes. Gradients take for fixed by how much features come nearer.
+    """
+    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+        mean, energy = _of_the_others(features.float(), epsilon)
+        factor = (HIGHEST / energy.clamp(min=HIGHEST)).sqrt()
+    return torch.lerp(mean.to(features.dtype), features, factor.to(features.dtype))
+
+
+def _of_the_others(features: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The mean without droplets, (N, C, 1, 1), and by it and the variance without them all energies, (N, 1, H, W)."""
+    pixels = features.flatten(2)  # (N, C, H*W)
+    others = torch.ones_like(pixels[:, :1])
+    for _ in range(ROUNDS):
+        share = (others / others.sum(2, keepdim=True)).mT  # (N, H*W, 1)
+        mean = pixels @ share  # (N, C, 1)
+        squares = (pixels - mean).square()
+        inverse = 1 / (squares @ share + epsilon) / features.shape[1]
+        energy = inverse.mT @ squares  # (N, 1, H*W)
+        others = (energy <= BEYOND).float()
+    return mean[..., None], energy.view(len(features), 1, *features.shape[2:])

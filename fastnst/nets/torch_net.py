@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst import winograd
-from fastnst.nets.droplets import droplet_energy
+from fastnst.nets.droplets import Droplets
 from fastnst.nets.grain import grain as grain_at
 from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, layers
 
@@ -134,11 +134,11 @@ class ConvNorm(nn.Module):
         # Differs from Johnson et al. 2016: instance instead of batch normalization.
         self.norm = InstanceNorm(layer.outputs, epsilon)
 
-    def forward(self, x: Tensor, droplets: list[Tensor] | None = None) -> Tensor:
-        """With the droplet energy of what is normalized added to `droplets`, where given."""
+    def forward(self, x: Tensor, droplets: Droplets | None = None) -> Tensor:
+        """With what is normalized passing `droplets`, where given."""
         x = self.conv(x)
         if droplets is not None:
-            droplets.append(droplet_energy(x, self.norm.eps))
+            x = droplets.pass_on(x, self.norm.eps)
         x = self.norm(x)
         return F.relu(x, inplace=True) if self.relu else x
 
@@ -152,7 +152,7 @@ class ResidualBlock(nn.Module):
         self.second = ConvNorm(second, epsilon)
         self.skip = second.skip_weight or 0.0
 
-    def forward(self, x: Tensor, droplets: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, droplets: Droplets | None = None) -> Tensor:
         y: Tensor = self.second(self.first(x, droplets), droplets)
         return x + y if self.skip == 1 else self.skip * x + y
 
@@ -186,10 +186,10 @@ class TransformerNet(nn.Module):
         if config.last_norm:
             self.paint_norm = InstanceNorm(3, config.epsilon)
 
-    def forward(self, content: Tensor, grain: Tensor | None = None, droplets: list[Tensor] | None = None) -> Tensor:
+    def forward(self, content: Tensor, grain: Tensor | None = None, droplets: Droplets | None = None) -> Tensor:
         """With the noise of another place than the picture's, (N, 3, H, W), where given.
 
-        To `droplets` the droplet energies of all norms behind those of the first stages are added, where given.
+        What is normalized behind the first stages passes `droplets`, where given.
         """
         height, width = content.shape[-2:]
         if self.config.padding == "same":

@@ -5,6 +5,7 @@ Here are the loop and what is decided between two steps; the step itself is in `
 
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from fastnst.train.photographs import open_photographs
 from fastnst.train.ranks import Ranks
 from fastnst.train.resume import capture, check_outputs, description, forget_state, own_files, restore, resume, save
 from fastnst.train.run import CAUTION, NotFinite, TrainingRun
+from fastnst.train.start import CROPS
 
 __all__ = ["StepReport", "TrainConfig", "train"]
 
@@ -96,6 +98,9 @@ class _Loop:
             if self.ranks.first:
                 self.logs = stack.enter_context(RunLogs(config, self.photographs, step))
             self.good.append(capture(self.run, step))
+            if step == 0 and self.run.limited:
+                self._fold_droplets()
+                self.good[-1] = capture(self.run, step)
             if step == config.steps:  # the run was killed between its last resume state and the checkpoint
                 self._write(self.good[-1])
             while step < config.steps:
@@ -152,6 +157,13 @@ class _Loop:
             if reason:
                 return _stopped(reason, done, config)
         return None
+
+    def _fold_droplets(self) -> None:
+        """By the first photographs."""
+        config, ranks = self.config, self.ranks
+        steps = math.ceil(CROPS / (config.batch_size * ranks.count))
+        batches = self.photographs.batches(0, steps, config.batch_size, config.workers, ranks.rank, ranks.count)
+        self.run.fold_droplets(np.concatenate([self._next(batches, 0) for _ in range(steps)]))
 
     def _next(self, batches: Iterator[npt.NDArray[np.uint8]], step: int) -> npt.NDArray[np.uint8]:
         """The crops of this step; if a store does not give them, to this rank or another, all save and stop."""

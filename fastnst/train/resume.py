@@ -68,6 +68,7 @@ def capture(run: TrainingRun, step: int) -> TrainState:
         "ranks": run.ranks.count,
         "rollbacks": run.rollbacks,
         "droplet_weight": run.droplet_weight,
+        "droplets_limited": run.limited,
         "micro_batch": run.memory.micro_batch,
         "recent": [[losses.content, losses.style, losses.tv, losses.total] for losses in run.recent],
         "scaler": run.scaler.state_dict(),
@@ -92,6 +93,7 @@ def restore(run: TrainingRun, state: TrainState) -> None:
     run.scaler.load_state_dict(state.values["scaler"])
     run.rollbacks = state.values["rollbacks"]
     run.droplet_weight = state.values.get("droplet_weight", 0.0)  # an older fastnst had no penalty for them
+    run.limited = state.values.get("droplets_limited", False)
     run.recent.clear()
     run.recent.extend(LossValues(*values) for values in state.values["recent"])
     torch.set_rng_state(tensors["random.cpu"])

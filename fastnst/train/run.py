@@ -4,33 +4,29 @@ import hashlib
 import logging
 import math
 from collections import deque
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_checkpoint
-from fastnst.config import TrainConfig, TrainOptions, layer_weights
+from fastnst.config import TrainConfig, layer_weights
 from fastnst.device import autocast, pick_precision
-from fastnst.errors import UnavailableError, UsageError
+from fastnst.errors import UnavailableError
 from fastnst.image import Picture, read_style, resize, scale_longer, to_array
 from fastnst.losses import LossValues, LossWeights, PerceptualLoss, open_features, open_loss
 from fastnst.nets import droplets
+from fastnst.nets.droplets import Droplets
 from fastnst.nets.grain import drawn_grain
-from fastnst.nets.spec import PRESETS
-from fastnst.nets.torch_net import TransformerNet
 from fastnst.optimizers import Adam
-from fastnst.styles import style_file, trunk_file
 from fastnst.temporal import Jolt
 from fastnst.train.grams import RecentGrams, picture_share
 from fastnst.train.lanes import Lanes, lane_count, one_thread
 from fastnst.train.memory import Memory, OutOfMemory
 from fastnst.train.optimizer import Muon
 from fastnst.train.ranks import Ranks
+from fastnst.train.start import FORGETTING, fold_droplets, has_droplets, open_net, start_file
 from fastnst.vgg import Padding
 
 log = logging.getLogger(__name__)
@@ -81,12 +77,12 @@ class TrainingRun:
         self.config, self.device, self.ranks = config, device, ranks or Ranks()
         self.memory = Memory(device, self.ranks, min(config.micro_batch or config.batch_size, config.batch_size))
         torch.manual_seed(config.seed)
-        self.net = _open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = open_net(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stylize: nn.Module = cast(nn.Module, torch.compile(self.net)) if config.compile else self.net
         self.dtype = pick_precision(config.precision, device)
         style = read_style(config.style, config.style_size)
         self.style_digest = hashlib.sha256(style.rgb.tobytes()).hexdigest()
-        self.droplet_weight = self._droplet_weight(style)
+        self.droplet_weight, self.limited = self._droplets(style)
         self.loss = self._open_loss(style)
         self.optimizer = _open_optimizer(config, self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
@@ -94,6 +90,10 @@ class TrainingRun:
         self.grams = RecentGrams()
         self.lanes = Lanes()
         self.rollbacks = 0
+
+    def fold_droplets(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        """Before the first step, if they are limited: see `start.fold_droplets`, by uint8 (N, size, size, 3) crops."""
+        fold_droplets(self.net, self._content(torch.from_numpy(pixels)), self.ranks.average)
 
     def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> LossValues:
         """One optimizer step on this rank's uint8 (N, size, size, 3) crops; its losses, means over all ranks.
@@ -135,13 +135,13 @@ class TrainingRun:
         content = self._content(part.pixels)  # (n, 3, size, size) 0..1
         with autocast(self.device, self.dtype):
             grain = self._grain(part, content)
-            energies: list[Tensor] | None = [] if self.droplet_weight else None
-            stylized = self.stylize(content, grain, energies)  # (n, 3, size, size) 0..1
+            found = Droplets(self.limited) if self.droplet_weight else None
+            stylized = self.stylize(content, grain, found)  # (n, 3, size, size) 0..1
             objective, terms, grams = self.loss.objective(
                 stylized, part.target or content, batch.energies, self.grams.means, batch.picture_share
             )
             flicker = [self._flicker(part, content, grain, stylized)] if self.config.temporal_weight else []
-            penalty = self.loss.grid(stylized) + self.droplet_weight * sum(energies or [])
+            penalty = self.loss.grid(stylized) + self.droplet_weight * sum(found.energies if found else [])
         objective = self.scaler.scale(sum(flicker, objective + penalty) * part.share)
         gradients = torch.autograd.grad(objective, list(self.net.parameters()))
         losses = torch.stack([*terms, terms.total, *flicker]).detach() * part.share
@@ -196,7 +196,7 @@ class TrainingRun:
         """The weighted penalty for a part that is stylized otherwise after a small movement of the camera: scalar."""
         height, width = content.shape[-2:]
         jolt = Jolt.draw(self.config.seed, range(part.position, part.position + len(content)), (height, width))
-        again = self.stylize(jolt.content(content), grain)
+        again = self.stylize(jolt.content(content), grain, Droplets(limited=True) if self.limited else None)
         return self.config.temporal_weight * self.loss.scaled(jolt.distance(again, stylized))
 
     def _check_finite(self, step: int, losses: LossValues, gradients: list[Tensor]) -> None:
@@ -217,21 +217,18 @@ class TrainingRun:
             }
         )
 
-    def _droplet_weight(self, style: Picture) -> float:
-        """Of the penalty, in the relative form: the others are those of their papers.
+    def _droplets(self, style: Picture) -> tuple[float, bool]:
+        """The weight of the penalty, in the relative form: the others are those of their papers; and whether to limit.
 
-        None for a network that has learned to paint with droplets: to do without takes longer than most trainings last.
+        Limited where the start paints with droplets, unless the training is too short to do without, and then there is
+        no penalty, either.
         """
         if self.config.loss != "relative":
-            return 0.0
-        if start_file(self.config) is not None:
-            energies: list[Tensor] = []
-            content = torch.from_numpy(to_array(resize(style, STYLIZED, STYLIZED).rgb))
-            with torch.no_grad():
-                self.net(content.to(self.device), droplets=energies)
-            if torch.stack(energies).sum() > droplets.NEGLIGIBLE:
-                return 0.0
-        return droplets.WEIGHT
+            return 0.0, False
+        content = torch.from_numpy(to_array(resize(style, STYLIZED, STYLIZED).rgb)).to(self.device)
+        if start_file(self.config) is None or not has_droplets(self.net, content):
+            return droplets.WEIGHT, False
+        return (droplets.WEIGHT, True) if self.config.steps >= FORGETTING else (0.0, False)
 
     def _open_loss(self, style: Picture) -> PerceptualLoss:
         """The loss of the style image, which is made smaller while it does not fit into memory."""
@@ -260,28 +257,3 @@ def _open_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimize
     if config.optimizer == "muon":
         return Muon(net.parameters(), config.rate)
     return Adam(net.parameters(), lr=config.rate, fused=next(net.parameters()).is_cuda)
-
-
-def start_file(config: TrainOptions) -> Path | None:
-    """The checkpoint that a run starts from, None for random weights; UsageError if there is no such bundled one."""
-    if config.init is None:
-        return trunk_file(config.preset)
-    if config.init == Path("none"):
-        return None
-    if config.init == Path("trunk"):
-        if (trunk := trunk_file(config.preset)) is None:
-            raise UsageError(f"there is no trunk for --preset {config.preset}; give --init none, or a checkpoint")
-        return trunk
-    return style_file(config.init, "checkpoint")
-
-
-def _open_net(config: TrainConfig) -> TransformerNet:
-    net = TransformerNet(PRESETS[config.preset])
-    if (start := start_file(config)) is not None:
-        trained, meta = load_checkpoint(start)
-        if replace(trained.config, grain=net.config.grain) != net.config:
-            raise UsageError(
-                f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"
-            )
-        net.load_state_dict(trained.state_dict())
-    return net

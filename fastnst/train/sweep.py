@@ -19,7 +19,7 @@ from fastnst.sheet import arrange_table
 from fastnst.stylize import Stylizer
 from fastnst.train.loop import StepReport, train
 from fastnst.train.photographs import open_photographs
-from fastnst.train.run import start_file
+from fastnst.train.start import start_file
 
 log = logging.getLogger(__name__)
 

@@ -38,13 +38,15 @@ from fastnst.data import Photographs
 from fastnst.device import autocast, keep_freed_memory, pick_precision
 from fastnst.image import read_style
 from fastnst.losses import PerceptualLoss, open_features, open_loss
-from fastnst.nets.droplets import WEIGHT
+from fastnst.nets.droplets import WEIGHT, Droplets
 from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.nets.torch_net import TransformerNet
 from fastnst.train.grams import SHARE, RecentGrams, picture_share
 from fastnst.train.lanes import Lanes, one_thread
 from fastnst.train.optimizer import Muon
+from fastnst.train.ranks import Ranks
+from fastnst.train.start import CROPS, fold_droplets
 
 WARMUP = 50  # steps
 HELD_OUT = 12  # photographs, the same as in the recipes of the styles
@@ -74,6 +76,8 @@ class Options:
     """weight of the style term"""
     droplets: float = WEIGHT
     """weight of the penalty against droplets"""
+    limited: bool = False
+    """take droplets away from a state that has them: set its norms anew, and limit droplets from there on"""
     learning_rate: float = 0.02
     """of the kernels"""
     steady: float = 0.5
@@ -139,6 +143,17 @@ class Trunk:
         self.shared = Muon(self.kernels.values(), options.learning_rate)
         self.own = [Muon(norms.values(), options.learning_rate) for norms in self.norms]
 
+    def fold_droplets(self, pixels: Array) -> None:
+        """Set each painting's norms so that it is painted as before where droplets are limited."""
+        content = torch.cat(list(map(as_image, pixels)))
+        net = self.nets[0]
+        for norms in self.norms:
+            net.load_state_dict({**self.kernels, **norms})
+            fold_droplets(net, content, Ranks().average)
+            with torch.no_grad():
+                for name, weight in norms.items():
+                    weight.copy_(net.get_parameter(name))
+
     def targets(self, pixels: Array) -> Tensor:
         """What the content term compares with, of crops (N, size, size, 3): (N, C, H, W)."""
 
@@ -177,11 +192,11 @@ class Trunk:
         grain = torch.from_numpy(drawn_grain(0, position, *pixels.shape[:2]))
         norms, loss = self.norms[painting], self.losses[painting]
         with autocast(self.device, self.dtype):
-            energies: list[Tensor] = []
-            given = (as_image(pixels), grain, energies)
+            found = Droplets(self.options.limited)
+            given = (as_image(pixels), grain, found)
             stylized = torch.func.functional_call(net, {**self.kernels, **norms}, given)
             value, terms, grams = loss.objective(stylized, {LAYER: target}, None, self.grams[painting].means, share)
-            objective = value + loss.grid(stylized) + self.options.droplets * torch.stack(energies).sum()
+            objective = value + loss.grid(stylized) + self.options.droplets * torch.stack(found.energies).sum()
         gradients = torch.autograd.grad(objective, [*self.kernels.values(), *norms.values()])
         kernels = len(self.kernels)
         return Part(float(terms.total.detach()), list(gradients[:kernels]), list(gradients[kernels:]), grams)
@@ -237,6 +252,8 @@ def main(options: Options) -> None:
     trunk = Trunk(options)
     photographs = Photographs(options.photos, options.size, 1, HELD_OUT, ())
     pixels = np.concatenate(list(photographs.batches(0, math.ceil(options.crops / 4), 4, 2, 0, 1)))
+    if options.limited:
+        trunk.fold_droplets(pixels[:CROPS])
     targets = trunk.targets(pixels)
     random = np.random.default_rng()  # another order each time a state is gone on from
     numbers, paintings = endless(len(pixels), random), endless(len(trunk.names), random)

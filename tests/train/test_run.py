@@ -17,10 +17,12 @@ from fastnst.errors import UsageError
 from fastnst.evaluate import measure_temporal, read_photo
 from fastnst.losses import DEFAULT_WEIGHTS
 from fastnst.nets import droplets
+from fastnst.nets.droplets import Droplets
 from fastnst.nets.grain import drawn_grain
 from fastnst.styles import bundled_style, trunk_file
 from fastnst.train.loop import train
-from fastnst.train.run import TrainingRun, start_file
+from fastnst.train.run import TrainingRun
+from fastnst.train.start import start_file
 
 
 def test_learning_rate_falls_like_a_cosine_to_a_twentieth(finished):
@@ -143,10 +145,10 @@ def test_the_relative_form_learns_not_to_have_droplets_unless_it_starts_with_the
         return torch.cat([parameter.grad.flatten() for parameter in run.net.parameters()])
 
     net = TrainingRun(config, torch.device("cpu")).net
-    energies: list[torch.Tensor] = []
+    found = Droplets()
     grain = torch.from_numpy(drawn_grain(config.seed, 0, 32, 32))[None]
-    net(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, grain, energies)
-    alone = torch.autograd.grad(torch.stack(energies).sum(), list(net.parameters()), allow_unused=True)
+    net(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, grain, found)
+    alone = torch.autograd.grad(torch.stack(found.energies).sum(), list(net.parameters()), allow_unused=True)
     expected = torch.cat(
         [
             (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
