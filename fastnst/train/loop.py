@@ -163,7 +163,8 @@ class _Loop:
         config, ranks = self.config, self.ranks
         steps = math.ceil(CROPS / (config.batch_size * ranks.count))
         batches = self.photographs.batches(0, steps, config.batch_size, config.workers, ranks.rank, ranks.count)
-        self.run.fold_droplets(np.concatenate([self._next(batches, 0) for _ in range(steps)]))
+        pixels = np.concatenate([self._next(batches, 0) for _ in range(steps)])
+        self.run.fold_droplets(pixels[: math.ceil(CROPS / ranks.count)])
 
     def _next(self, batches: Iterator[npt.NDArray[np.uint8]], step: int) -> npt.NDArray[np.uint8]:
         """The crops of this step; if a store does not give them, to this rank or another, all save and stop."""

@@ -8,6 +8,8 @@ from helpers.material import SMALL_RUN, small_material
 from helpers.runs import STEPS, Configure
 from helpers.stores import bucket, s3
 
+from fastnst.checkpoint import load_checkpoint, save_checkpoint
+from fastnst.styles import bundled_style
 from fastnst.train.loop import TrainConfig, train
 
 __all__ = ["bucket", "s3"]  # fixtures
@@ -50,3 +52,16 @@ def finished(configure: Configure, tmp_path_factory: pytest.TempPathFactory) -> 
     """What a run that nothing disturbed wrote; every resumed run must end like it."""
     torch.set_num_threads(1)
     return train(configure(tmp_path_factory.mktemp("finished") / "style.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def with_droplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundled style in which what hardly any pixel reaches drives all features that come after."""
+    net, meta = load_checkpoint(bundled_style("great-wave-tiny").checkpoint)
+    block = net.residual[0]
+    with torch.no_grad():
+        block.first.norm.weight[0], block.first.norm.bias[0] = 1, -2.5
+        block.second.conv.weight[:, 0] *= 100
+    path = tmp_path_factory.mktemp("start") / "with-droplets.safetensors"
+    save_checkpoint(path, net, meta)
+    return path

@@ -331,20 +331,22 @@ def test_run_of_an_older_fastnst_is_resumed_with_adam_and_the_defaults_of_new_op
 
 
 def test_penalty_for_droplets_stays_that_of_the_start_and_a_run_of_an_older_fastnst_has_none(
-    configure, output, tmp_path
+    configure, output, tmp_path, with_droplets
 ):
     whole = train(configure(tmp_path / "whole.safetensors"))
     crash_in(configure(output), 6)
     state = load_state(configure(output).state_path)
     run = TrainingRun(configure(output), torch.device("cpu"))
 
-    train(configure(output, init=Path("great-wave-tiny"), resume=True))
+    train(configure(output, init=with_droplets, resume=True))
 
     assert_same_run(output, whole)
     restore(run, state)
-    assert run.droplet_weight == 1
-    restore(run, TrainState(state.tensors, {k: v for k, v in state.values.items() if k != "droplet_weight"}))
-    assert run.droplet_weight == 0
+    assert (run.droplet_weight, run.limited) == (1, False)
+    run.limited = True
+    older = {name: value for name, value in state.values.items() if "droplet" not in name}
+    restore(run, TrainState(state.tensors, older))
+    assert (run.droplet_weight, run.limited) == (0, False)
 
 
 def test_a_valid_checkpoint_and_state_are_there_whenever_a_save_is_killed(tmp_path):

@@ -3,7 +3,7 @@ import torch
 from helpers.material import PHOTOS
 from helpers.runs import assert_same_run, crash_in
 
-from fastnst.checkpoint import load_checkpoint, save_checkpoint
+from fastnst.checkpoint import load_checkpoint
 from fastnst.evaluate import read_photo
 from fastnst.nets.droplets import Droplets
 from fastnst.styles import bundled_style
@@ -16,19 +16,6 @@ from fastnst.train.start import FORGETTING, fold_droplets, has_droplets
 
 def photographs(count: int) -> torch.Tensor:
     return torch.cat([torch.from_numpy(read_photo(path, 256)) for path in sorted(PHOTOS.glob("*.jpg"))[:count]])
-
-
-@pytest.fixture(scope="module")
-def with_droplets(tmp_path_factory):
-    """A bundled style in which what hardly any pixel reaches drives all features that come after."""
-    net, meta = load_checkpoint(bundled_style("great-wave-tiny").checkpoint)
-    block = net.residual[0]
-    with torch.no_grad():
-        block.first.norm.weight[0], block.first.norm.bias[0] = 1, -2.5
-        block.second.conv.weight[:, 0] *= 100
-    path = tmp_path_factory.mktemp("start") / "with-droplets.safetensors"
-    save_checkpoint(path, net, meta)
-    return path
 
 
 @pytest.fixture
