@@ -5,4 +5,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh cafe-terrace fast trunk \
     "Vincent van Gogh, Cafe Terrace at Night, 1888. Public domain" \
-    "$photos" 10000 400
+    "$photos" 10000 400 600

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh church-at-auvers fast runs/trunk/church-at-auvers.safetensors \
     "Vincent van Gogh, The Church at Auvers, 1890. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 400

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh ejiri-in-suruga fast runs/trunk/ejiri-in-suruga.safetensors \
     "Katsushika Hokusai, Ejiri in Suruga Province, c. 1832. Public domain" \
-    "$photos" 200 500 1200@0.04 1800
+    "$photos" 200 500 1200@0.04 1800 600

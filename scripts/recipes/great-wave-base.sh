@@ -5,4 +5,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh great-wave-base base none \
     "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
-    "$photos" 4000 2200
+    "$photos" 4000 2200 350

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh great-wave-tiny tiny runs/trunk-tiny/great-wave.safetensors \
     "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
-    "$photos" 3000
+    "$photos" 3000 600

@@ -5,4 +5,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh great-wave fast trunk \
     "Katsushika Hokusai, The Great Wave off Kanagawa, c. 1831. Public domain" \
-    "$photos" 900 800 400 2200
+    "$photos" 900 800 400 2200 600

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh harvest fast runs/trunk/harvest.safetensors \
     "Vincent van Gogh, Harvest at La Crau, 1888. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 600

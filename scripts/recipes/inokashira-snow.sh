@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh inokashira-snow fast runs/trunk/inokashira-snow.safetensors \
     "Utagawa Hiroshige, The Benzaiten Shrine at Inokashira in Snow, c. 1843. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 400

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh moulin-de-la-galette fast runs/trunk/moulin-de-la-galette.safetensors \
     "Pierre-Auguste Renoir, Bal du moulin de la Galette, 1876. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 400

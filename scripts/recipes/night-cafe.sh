@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh night-cafe fast runs/trunk/night-cafe.safetensors \
     "Vincent van Gogh, The Night Cafe, 1888. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 400

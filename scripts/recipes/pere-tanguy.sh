@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh pere-tanguy fast runs/trunk/pere-tanguy.safetensors \
     "Vincent van Gogh, Portrait of Pere Tanguy, 1887. Public domain" \
-    "$photos" 200 500
+    "$photos" 200 500 400

@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh poppies fast runs/trunk/poppies.safetensors \
     "Katsushika Hokusai, Poppies, c. 1833. Public domain" \
-    "$photos" 200 800 400
+    "$photos" 200 800 400 600

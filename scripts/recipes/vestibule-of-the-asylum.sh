@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh vestibule-of-the-asylum fast runs/trunk/vestibule-of-the-asylum.safetensors \
     "Vincent van Gogh, Vestibule of the Asylum, 1889. Public domain" \
-    "$photos" 200 500 2000
+    "$photos" 200 500 2000 600

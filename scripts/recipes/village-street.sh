@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh village-street fast runs/trunk/village-street.safetensors \
     "Vincent van Gogh, Village Street in Auvers, 1890. Public domain" \
-    "$photos" 200 500 1500
+    "$photos" 200 500 1500 600
