@@ -6,4 +6,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh langlois-bridge fast runs/trunk/langlois-bridge.safetensors \
     "Vincent van Gogh, The Langlois Bridge at Arles, 1888. Public domain" \
-    "$photos" 200 500 400
+    "$photos" 200 500 400 400
