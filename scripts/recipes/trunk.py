@@ -8,9 +8,9 @@ A run leaves kernels and norms in --state, and goes on from them. The learning r
 the time, and then falls. The crops are drawn once, and the loss network's features of them kept,
 which saves a seventh of a step.
 
-Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.2 from that state, from which the bundled
-styles started; and a third time without --droplets 0, with --limited --time 48m --steady 0.3 --styles runs/trunk-limited,
-on one core:
+Usage, first for 58 minutes from nothing, then again with --time 22m --steady 0.2 from that state, from which the
+bundled styles started; and a third time on one core, without --droplets 0, with --limited --time 48m --steady 0.3
+--styles runs/trunk-limited:
 python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER --time 58m --style-weight 25
     --steady 0.45 --droplets 0 --leave-out cafe-terrace --leave-out composition-viii
     --state runs/trunk.state.safetensors --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
