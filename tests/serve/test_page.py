@@ -130,7 +130,7 @@ class TestPainting:
         stylizer = Stylizer.open(["great-wave", "poppies"], mix=[0.7, 0.3], engine="onnx")
         mean, most = difference(pixels(data), stylizer.stylize_picture(read_picture(photo), options).rgb)
         assert mean <= MEAN
-        assert most <= 2 * MOST  # four controls round one behind the other: a few values of half a million are 3 or 4 off
+        assert most <= 2 * MOST  # four controls round in turn: a few values in half a million are that far off
 
     def test_transparency_is_kept(self, visit):
         rgb = read_picture(PHOTOS / "owl.jpg").rgb[:120, :160]
