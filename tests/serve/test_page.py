@@ -128,9 +128,12 @@ class TestPainting:
 
         options = StylizeOptions(strength=0.6, stroke=1.5, preserve_color="luma")
         stylizer = Stylizer.open(["great-wave", "poppies"], mix=[0.7, 0.3], engine="onnx")
-        mean, most = difference(pixels(data), stylizer.stylize_picture(read_picture(photo), options).rgb)
+        wanted = stylizer.stylize_picture(read_picture(photo), options).rgb
+        mean, most = difference(pixels(data), wanted)
         assert mean <= MEAN
-        assert most <= 2 * MOST  # four controls round in turn: a few values in half a million are that far off
+        # Four controls round one behind the other, which is a little more in one value of half a million.
+        assert most <= MOST + 1
+        assert np.count_nonzero(abs(pixels(data).astype(int) - wanted) > MOST) <= 5
 
     def test_transparency_is_kept(self, visit):
         rgb = read_picture(PHOTOS / "owl.jpg").rgb[:120, :160]
