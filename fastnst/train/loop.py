@@ -159,7 +159,7 @@ class _Loop:
         return None
 
     def _fold_droplets(self) -> None:
-        """By the first photographs."""
+        """Set the norms of a start with droplets anew, each rank by its share of the first photographs."""
         config, ranks = self.config, self.ranks
         steps = math.ceil(CROPS / (config.batch_size * ranks.count))
         batches = self.photographs.batches(0, steps, config.batch_size, config.workers, ranks.rank, ranks.count)
