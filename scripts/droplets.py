@@ -10,34 +10,37 @@ from typing import Annotated
 
 import torch
 from cyclopts import App, Parameter
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastnst.checkpoint import load_checkpoint
 from fastnst.evaluate import read_photos
 from fastnst.image import Array, Picture, to_pixels, write_picture
-from fastnst.nets.droplets import droplet_share, pixel_energy
-from fastnst.nets.torch_net import ConvNorm, TransformerNet
+from fastnst.nets.droplets import Droplets, droplet_share, pixel_energy
+from fastnst.nets.torch_net import TransformerNet
 from fastnst.sheet import arrange
 from fastnst.styles import style_file
 
 DARKEST, BRIGHTEST = 1 / 16, 512  # times the mean energy, in the maps
 
 
-def energies(net: TransformerNet, photo: Array) -> tuple[Tensor, dict[str, Tensor]]:
+class Maps(Droplets):
+    """The pixel energies of what each norm behind the first stages is given, (1, h, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: list[Tensor] = []
+
+    def pass_on(self, features: Tensor, norm: nn.InstanceNorm2d) -> Tensor:
+        self.maps.append(pixel_energy(features, norm.eps))
+        return features
+
+
+def energies(net: TransformerNet, photo: Array) -> tuple[Tensor, list[Tensor]]:
     """A stylized photo, (1, 3, H, W) 0..1, and the pixel energies of each norm behind the first stages, (1, h, w)."""
-    found: dict[str, Tensor] = {}
-    hooks = [
-        stage.norm.register_forward_pre_hook(
-            lambda norm, given, name=name: found.__setitem__(name, pixel_energy(given[0], norm.eps))
-        )
-        for name, stage in net.named_modules()
-        if isinstance(stage, ConvNorm) and not name.startswith("down")
-    ]
+    droplets = Maps()
     with torch.no_grad():
-        stylized = net(torch.from_numpy(photo)).clamp(0, 1)
-    for hook in hooks:
-        hook.remove()
-    return stylized, found
+        stylized = net(torch.from_numpy(photo), droplets=droplets).clamp(0, 1)
+    return stylized, droplets.maps
 
 
 def as_picture(energy: Tensor, size: Sequence[int]) -> Picture:
@@ -77,9 +80,9 @@ def main(
     for style in styles:
         net = load_checkpoint(style_file(style, "checkpoint"))[0]
         painted = {name: energies(net, photo) for name, photo in photos.items()}
-        lasts = [list(found.values())[-1] for _, found in painted.values()]
+        lasts = [found[-1] for _, found in painted.values()]
         last = sum(map(droplet_share, lasts)) / len(lasts)
-        everywhere = sum(droplet_share(each) for _, found in painted.values() for each in found.values()) / len(lasts)
+        everywhere = sum(droplet_share(each) for _, found in painted.values() for each in found) / len(lasts)
         print(f"{Path(style).stem:32}{last:10.3f}{max(float(each.max()) for each in lasts):10.1f}{everywhere:10.3f}")
         tiles += [(name, Picture(to_pixels(stylized.numpy()))) for name, (stylized, _) in painted.items()]
         tiles += [(Path(style).stem, as_picture(energy, (size, size))) for energy in lasts]

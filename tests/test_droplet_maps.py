@@ -27,8 +27,8 @@ def test_it_measures_what_training_learns_against(checkpoint):
     stylized, found = script.energies(net, photo)
 
     torch.testing.assert_close(stylized, expected.clamp(0, 1), rtol=0, atol=0)
-    assert list(found) == ["residual.0.first", "residual.0.second", "up.0", "up.1"]
-    shares = [float(droplet_share(energy)) for energy in found.values()]
+    assert len(found) == 4
+    shares = [float(droplet_share(energy)) for energy in found]
     assert shares == pytest.approx(torch.stack(droplets.energies).tolist())
 
 

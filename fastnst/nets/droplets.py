@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LIMIT = 4.0  # times the mean energy; photographs have edges of up to 15 times, but few of them
 WEIGHT = 1.0  # of the penalty in training, in the relative form: a third as much took them away, too, but more slowly
@@ -50,10 +50,10 @@ class Droplets:
     limited: bool = False
     energies: list[Tensor] = field(default_factory=list)  # a scalar of each norm
 
-    def pass_on(self, features: Tensor, epsilon: float) -> Tensor:
+    def pass_on(self, features: Tensor, norm: nn.InstanceNorm2d) -> Tensor:
         """What a norm is given of its input, (N, C, H, W), whose droplet energy is kept."""
-        self.energies.append(droplet_energy(features, epsilon))
-        return limit(features, epsilon) if self.limited else features
+        self.energies.append(droplet_energy(features, norm.eps))
+        return limit(features, norm.eps) if self.limited else features
 
 
 def limit(features: Tensor, epsilon: float = 1e-5) -> Tensor:

@@ -138,7 +138,7 @@ class ConvNorm(nn.Module):
         """With what is normalized passing `droplets`, where given."""
         x = self.conv(x)
         if droplets is not None:
-            x = droplets.pass_on(x, self.norm.eps)
+            x = droplets.pass_on(x, self.norm)
         x = self.norm(x)
         return F.relu(x, inplace=True) if self.relu else x
 

@@ -97,10 +97,9 @@ class _Loop:
             received = stack.enter_context(caught_signals())
             if self.ranks.first:
                 self.logs = stack.enter_context(RunLogs(config, self.photographs, step))
-            self.good.append(capture(self.run, step))
             if step == 0 and self.run.limited:
                 self._fold_droplets()
-                self.good[-1] = capture(self.run, step)
+            self.good.append(capture(self.run, step))
             if step == config.steps:  # the run was killed between its last resume state and the checkpoint
                 self._write(self.good[-1])
             while step < config.steps:
@@ -174,7 +173,7 @@ class _Loop:
         except StorageError as error:
             problem = error
         if self.ranks.highest(problem is not None):
-            if step > self.good[-1].values["step"]:
+            if self.good and step > self.good[-1].values["step"]:
                 self._save(step)
             what = problem or "another process did not get its photographs"
             how = f"stopped after step {step} and saved; continue with --resume" if step else "no step is done"

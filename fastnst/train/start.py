@@ -1,10 +1,8 @@
 """The network that a run starts from, and how one that paints with droplets becomes one that does without."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +12,7 @@ from fastnst.config import TrainConfig, TrainOptions
 from fastnst.errors import UsageError
 from fastnst.nets.droplets import NEGLIGIBLE, Droplets
 from fastnst.nets.spec import PRESETS
-from fastnst.nets.torch_net import ConvNorm, TransformerNet
+from fastnst.nets.torch_net import TransformerNet
 from fastnst.styles import style_file, trunk_file
 
 FORGETTING = 300  # steps in which a network learns to do without droplets; shorter trainings leave them
@@ -66,8 +64,7 @@ def fold_droplets(net: TransformerNet, content: Tensor, average: Callable[[Seque
     """
     before: list[Moments] = []
     with torch.no_grad():
-        with _ahead_of_norms(net, lambda norm, features: before.append(_moments(norm, features))):
-            net(content)
+        net(content, droplets=_AheadOfNorms(lambda norm, features: before.append(_moments(norm, features))))
         behind = iter(before)
 
         def fold(norm: nn.InstanceNorm2d, features: Tensor) -> None:
@@ -78,26 +75,22 @@ def fold_droplets(net: TransformerNet, content: Tensor, average: Callable[[Seque
             norm.bias.add_(norm.weight * shift)
             norm.weight.mul_(scale.exp())
 
-        with _ahead_of_norms(net, fold):
-            net(content, droplets=Droplets(limited=True))
+        net(content, droplets=_AheadOfNorms(fold, limited=True))
+
+
+class _AheadOfNorms(Droplets):
+    """Droplets on whose way `see` gets each norm and what it is given, before it normalizes that."""
+
+    def __init__(self, see: Callable[[nn.InstanceNorm2d, Tensor], None], limited: bool = False) -> None:
+        super().__init__(limited)
+        self.see = see
+
+    def pass_on(self, features: Tensor, norm: nn.InstanceNorm2d) -> Tensor:
+        given = super().pass_on(features, norm)
+        self.see(norm, given)
+        return given
 
 
 def _moments(norm: nn.InstanceNorm2d, features: Tensor) -> Moments:
     pixels = features.float().flatten(2)
     return pixels.mean(2), (pixels.var(2, correction=0) + norm.eps).sqrt()
-
-
-@contextmanager
-def _ahead_of_norms(net: TransformerNet, see: Callable[[nn.InstanceNorm2d, Tensor], None]) -> Iterator[None]:
-    """Within this block, `see` gets each norm behind the first stages and its input, before it is normalized."""
-
-    def hook(norm: nn.Module, given: Any) -> None:
-        see(norm, given[0])  # type: ignore[arg-type]
-
-    stages = [stage for part in (net.residual, net.up) for stage in part.modules() if isinstance(stage, ConvNorm)]
-    hooks = [stage.norm.register_forward_pre_hook(hook) for stage in stages]
-    try:
-        yield
-    finally:
-        for handle in hooks:
-            handle.remove()
