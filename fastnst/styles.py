@@ -76,10 +76,9 @@ def style_file(style: str | Path, kind: Literal["checkpoint", "onnx"]) -> Path:
     return found
 
 
-def trunk_file(preset: str) -> Path | None:
-    """Where new styles of a preset start: a network that learned many paintings at once; None if it has none."""
-    path = _HERE / "weights" / f"trunk-{preset}.safetensors"
-    return path if path.is_file() else None
+def trunk_file(preset: str) -> Path:
+    """Where new styles of a preset start: a network that learned many paintings at once."""
+    return _HERE / "weights" / f"trunk-{preset}.safetensors"
 
 
 def bundled_styles() -> list[Style]:

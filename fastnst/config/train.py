@@ -87,9 +87,9 @@ class TrainOptions(SeedOption, LossNetworkOptions, StepOptions, StyleAndPhotogra
     """learning rate over the run: cosine falls to a twentieth, constant is the paper's"""
     micro_batch: Annotated[int | None, Range(1)] = None
     """photographs computed at once: fewer need less memory [default: all, halved when memory runs out]"""
-    init: Path | None = None
+    init: Path = Path("trunk")
     """start from this checkpoint, or bundled style by its name; from trunk, a network that learned many paintings at
-    once; or from none, random weights [default: trunk where the preset has one]"""
+    once; or from none, random weights"""
     shuffle_buffer: Annotated[int, Range(1, 1 << 20)] = 256
     """memory in which photographs out of tars are shuffled before they are decoded, MiB"""
     held_out: Annotated[int | None, Range(0, 24)] = None

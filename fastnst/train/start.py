@@ -23,14 +23,10 @@ Moments = tuple[Tensor, Tensor]  # means and standard deviations, (N, C)
 
 def start_file(config: TrainOptions) -> Path | None:
     """The checkpoint that a run starts from, None for random weights; UsageError if there is no such bundled one."""
-    if config.init is None:
-        return trunk_file(config.preset)
     if config.init == Path("none"):
         return None
     if config.init == Path("trunk"):
-        if (trunk := trunk_file(config.preset)) is None:
-            raise UsageError(f"there is no trunk for --preset {config.preset}; give --init none, or a checkpoint")
-        return trunk
+        return trunk_file(config.preset)
     return style_file(config.init, "checkpoint")
 
 
