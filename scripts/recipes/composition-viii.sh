@@ -5,4 +5,4 @@ photos=${1:?give a folder of photographs}
 
 scripts/recipes/style.sh composition-viii fast trunk \
     "Wassily Kandinsky, Composition VIII, 1923. Public domain" \
-    "$photos" 600 800 400 400 3600@0.08 600 750
+    "$photos" 600 1200@0.04
