@@ -15,8 +15,9 @@ python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER -
     --steady 0.45 --droplets 0 --leave-out cafe-terrace --leave-out composition-viii
     --state runs/trunk.state.safetensors --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
 That of tiny: the first with --preset tiny --time 40m --styles runs/trunk-tiny, its own --state and -o.
-That of base: the first with --preset base --init checkpoints/great-wave-base.safetensors --time 60m --learning-rate 0.04
---crops 1800, the second with --time 30m, the third with --time 95m --styles runs/trunk-base, its own --state and -o.
+That of base: the first with --preset base --init checkpoints/great-wave-base.safetensors --time 60m
+--learning-rate 0.04 --crops 1800, the second with --time 30m, the third with --time 95m --styles runs/trunk-base, its own
+--state and -o.
 """
 
 import copy
