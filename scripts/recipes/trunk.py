@@ -16,8 +16,8 @@ python scripts/recipes/trunk.py --paintings examples/paintings --photos FOLDER -
     --state runs/trunk.state.safetensors --styles runs/trunk -o fastnst/weights/trunk-fast.safetensors
 That of tiny: the first with --preset tiny --time 40m --styles runs/trunk-tiny, its own --state and -o.
 That of base: the first with --preset base --init checkpoints/great-wave-base.safetensors --time 60m
---learning-rate 0.04 --crops 1800, the second with --time 30m, the third with --time 95m --styles runs/trunk-base, its own
---state and -o.
+--learning-rate 0.04 --crops 1800, the second with --time 30m, the third with --time 95m --styles runs/trunk-base, its
+own --state and -o.
 """
 
 import copy
