@@ -134,9 +134,9 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
 
 
 def random_net(preset: str) -> TransformerNet:
-    """A preset's network with the same random weights each time."""
+    """A preset's network as it paints, with the same random weights each time."""
     torch.manual_seed(0)
-    return TransformerNet(PRESETS[preset])
+    return TransformerNet(PRESETS[preset]).eval()
 
 
 def plain_net(net: TransformerNet) -> TransformerNet:
@@ -225,7 +225,7 @@ def benchmark_stylize(options: StylizeBenchmark, on_round: OnRound | None = None
 
 
 def _network_size(preset: str, size: int) -> dict[str, int]:
-    net = TransformerNet(PRESETS[preset])
+    net = random_net(preset)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return {"parameters": parameters, "multiply_adds": multiply_adds(net, size, size)}
 

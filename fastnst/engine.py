@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -151,7 +152,7 @@ def mixed(engines: Sequence[Engine], shares: Sequence[float], names: Sequence[ob
     first, *others = networks = [engine.banded for engine in engines]
     for name, other in zip(names[1:], others, strict=True):
         both = f"{printable(names[0])} and {printable(name)}"
-        if other.config != first.config:
+        if replace(other.config, margin=first.config.margin) != first.config:
             raise UsageError(f"{both} are networks of different shapes, which do not mix; give styles of one preset")
         if _likeness(first.weights, other.weights) < RELATED:
             raise UsageError(

@@ -233,9 +233,11 @@ class RunLogs(BestEffortLogs):
     def preview(self, step: int, net: TransformerNet) -> None:
         """Stylize the fixed photos as they would be now, side by side with the photos."""
         for index, photo in enumerate(self.previews):
+            training = net.training
             with torch.no_grad():
                 content = torch.from_numpy(to_array(photo.rgb)).to(next(net.parameters()).device)
-                stylized = net(content).clamp(0, 1).cpu().numpy()
+                stylized = net.eval()(content).clamp(0, 1).cpu().numpy()
+            net.train(training)
             if not np.isfinite(stylized).all():
                 return
             row = np.concatenate([photo.rgb, to_pixels(stylized)], axis=1)

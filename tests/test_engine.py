@@ -426,6 +426,18 @@ def test_both_engines_mix_the_same(tmp_path):
     np.testing.assert_allclose(painted("onnx"), painted("torch"), atol=1 / 255)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_styles_with_and_without_a_margin_mix_and_that_of_the_first_stays(engine):
+    names = ["church-at-auvers-base", "great-wave-base"]
+    image = to_array(read_picture(PHOTOS / "cat.jpg", max_size=64).rgb)
+
+    for order in (names, names[::-1]):
+        engines = [open_engine(name, engine) for name in order]
+        between = mixed(engines, [1, 0], order)
+        np.testing.assert_allclose(between(image), engines[0](image), atol=1 / 255)
+        assert mixed(engines, [1, 1], order).banded.config == engines[0].banded.config
+
+
 def test_strangers_do_not_mix(tmp_path):
     paths = [random_style(tmp_path, 1), random_style(tmp_path, 2)]
 

@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from helpers.material import PHOTOS
@@ -10,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fastnst.config import TrainConfig
 from fastnst.data import Photographs
+from fastnst.image import read_picture, to_array, to_pixels
 from fastnst.logs import RunLogs, StepReport, find_previews, read_metrics, shows_preview
 from fastnst.nets.spec import NetConfig
 from fastnst.nets.torch_net import TransformerNet
@@ -68,6 +70,23 @@ def test_previews_of_a_folder_without_held_out_photos_show_two_others(config, ne
         logs.preview(0, net)
 
     assert len(find_previews(config.log_folder)) == 2
+
+
+def test_previews_are_painted_with_the_margin_and_training_goes_on_without(config, photographs):
+    torch.manual_seed(0)
+    net = TransformerNet(NetConfig(channels=(4, 4, 4), blocks=0, kernels=(3, 3), margin=20))
+
+    with RunLogs(config, photographs, 0) as logs:
+        logs.preview(0, net)
+
+    assert net.training
+    rgb = read_picture(photographs.held_out[0], max_size=512).rgb
+    with Image.open(find_previews(config.log_folder)[0].path) as row:
+        preview = np.asarray(row)[:, rgb.shape[1] :].astype(float)
+    with torch.no_grad():
+        without = to_pixels(net(torch.from_numpy(to_array(rgb))).numpy())
+        painted = to_pixels(net.eval()(torch.from_numpy(to_array(rgb))).numpy())
+    assert np.abs(preview - painted).mean() < 0.9 * np.abs(preview - without).mean()  # the rest is JPEG
 
 
 def test_a_network_that_paints_no_numbers_leaves_no_preview(config, photographs, net):

@@ -43,7 +43,7 @@ OnProgress = Callable[[float], object]
 
 def memory_needed(config: NetConfig, height: int, width: int) -> int:
     """About how many bytes stylizing a whole picture at once takes: what the largest layer reads and makes, thrice."""
-    largest, shape = 0, (3, height, width)
+    largest, shape = 0, (3, height + 2 * config.margin, width + 2 * config.margin)
     for layer in layers(config):
         made = (layer.outputs, layer.output_side(shape[1]), layer.output_side(shape[2]))
         largest = max(largest, math.prod(shape) + math.prod(made))
@@ -176,7 +176,7 @@ class _Pass:
         last = LayerRows(rows, self.last, self._convolve)
         whole = last if self.last.norm is None else self._measured(last, None)
         config = self.network.config
-        made = CroppedRows(whole, height, width)
+        made = CroppedRows(whole, height, width, config.margin)
         stylized = np.empty_like(self.rgb)
         for a, b in self._bands(made):
             values = made.activated(a, b)

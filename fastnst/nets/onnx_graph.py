@@ -15,8 +15,9 @@ from fastnst.nets.spec import DEBAND_CONTRAST, DEBAND_WINDOW, Layer, NetConfig, 
 FLOAT32, UINT8, FLOAT16 = 1, 2, 10  # numbers of ONNX
 MODES = {"reflect": "reflect", "edge": "edge", "zero": "constant"}
 
-# Behind the name of a weight: its kernel for blocks of 2x2 pixels, and the same for an input that is blocks too.
-BLOCKS, PHASES = ".blocks", ".phases"
+# Behind the name of a weight: its kernel for blocks of 2x2 pixels, and the same for an input that is blocks too, with
+# another for what lies near the border.
+BLOCKS, PHASES, STRIPS = ".blocks", ".phases", ".strips"
 
 LastLayer = Literal["phases", "blocks", "pixels"]  # how it is computed
 
@@ -171,6 +172,9 @@ class NetworkGraph:
             surplus = self.add("Mod", self.add("Neg", size), self.constant(np.array([config.factor])))
             pads = self.add("Concat", self.constant(np.zeros(6, np.int64)), surplus, axis=0)
             image = self.add("Pad", image, pads, mode="reflect")
+        for step in config.mirrors:
+            pads = self.constant(np.array([0, 0, step, step] * 2))
+            image = self.add("Pad", image, pads, mode="reflect")
         if config.even_out:
             image = self.deband(image)
         if config.grain:
@@ -310,7 +314,7 @@ class NetworkGraph:
         phases = self.tensor(split.reshape(12, 4 * layer.inputs, side, side), layer.weight + PHASES)
         if layer.same:
             return self.unfold(self.add("Conv", x, phases, bias, pads=[reach // 2] * 4))
-        strips = self.tensor(kernel)
+        strips = self.tensor(kernel, layer.weight + STRIPS)
 
         def strip(axis: int, beside: str, *, first: bool) -> str:
             edge = self.constant(np.array([0 if first else -reach]))
@@ -336,18 +340,20 @@ class NetworkGraph:
 
     def finish(self, layer: Layer, x: str, size: str) -> str:
         """What follows the last layer: (N, 3, >= H, >= W) -> (N, 3, H, W), not clipped."""
-        config, before = self.config, int(layer.shifted)  # what is in surplus before the picture
+        config = self.config
+        shifted, margin = int(layer.shifted), config.margin
 
-        def cut(x: str, end: str) -> str:
-            return self.add("Slice", x, self.constant(np.array([before] * 2)), end, self.constant(np.array([2, 3])))
+        def cut(x: str, start: int, end: str) -> str:
+            return self.add("Slice", x, self.constant(np.array([start] * 2)), end, self.constant(np.array([2, 3])))
 
         if layer.norm:  # which sees what is in surplus behind the picture, but not before it
-            if before:
-                x, before = cut(x, self.constant(np.array([-1, -1]))), 0
+            if shifted:
+                x, shifted = cut(x, 1, self.constant(np.array([-1, -1]))), 0
             x = self.normalize(layer.norm, x)
-        if config.factor > 1 or before:
+        start = shifted + margin
+        if config.factor > 1 or start:
             # One cut for what is in surplus on all sides.
-            x = cut(x, self.add("Add", size, self.constant(np.array([before] * 2))) if before else size)
+            x = cut(x, start, self.add("Add", size, self.constant(np.array([start] * 2))) if start else size)
         if self.half:
             x = self.add("Cast", x, to=FLOAT32)
         if config.output == "linear":

@@ -82,6 +82,8 @@ class PictureRows(ComputedRows):
         if config.padding == "same":
             height, width = (-side % config.factor for side in rgb.shape[:2])
             rgb = np.pad(rgb, ((0, height), (0, width), (0, 0)), mode="reflect")
+        for step in config.mirrors:
+            rgb = np.pad(rgb, ((step, step), (step, step), (0, 0)), mode="reflect")
         super().__init__(3, *rgb.shape[:2])
         self.rgb, self.config = rgb, config
 
@@ -165,14 +167,14 @@ class OverwrittenRows(ComputedRows):
 
 
 class CroppedRows(Rows):
-    """The upper left part of others."""
+    """A part of others, from this many rows and columns on."""
 
-    def __init__(self, source: Rows, height: int, width: int) -> None:
+    def __init__(self, source: Rows, height: int, width: int, start: int) -> None:
         super().__init__(source.channels, height, width)
-        self.source, self.affine, self.relu = source, source.affine, source.relu
+        self.source, self.affine, self.relu, self.start = source, source.affine, source.relu, start
 
     def read(self, a: int, b: int) -> Array:
-        return self.source.read(a, b)[..., : self.width]
+        return self.source.read(self.start + a, self.start + b)[..., self.start : self.start + self.width]
 
 
 class LayerRows(ComputedRows):

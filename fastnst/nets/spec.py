@@ -15,6 +15,8 @@ from fastnst.image import SMALLEST
 DEBAND_CONTRAST = 2 / 255  # steps in flat areas up to this are smoothed before anything else
 DEBAND_WINDOW = 17  # pixels, over which
 GRAIN = 0.03  # of new networks
+MARGIN = 24  # pixels, of a new `base`
+LARGEST_MARGIN = 128
 
 Upsampling = Literal["bilinear", "nearest", "transposed"]
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -39,6 +41,7 @@ class NetConfig:
     padding: Literal["reflect", "same"] = "reflect"  # same: zeros as TensorFlow puts them, sizes padded to a multiple
     even_out: bool = True  # whether what is fainter than two gray levels is debanded first; a word of files
     grain: float = 0.0  # how strong the noise is that is added then, 0..1: see grain.py
+    margin: int = 0  # pixels of the picture mirrored at each edge that are painted, too, and cut off
     center: float = 0.5  # subtracted from the image
     epsilon: float = 1e-5  # of instance normalization
     skip: float = 1.0  # weight of a residual block's input in its output
@@ -58,13 +61,21 @@ class NetConfig:
                 "a network needs positive widths for a resolution of at least an eighth, two odd kernels <= 15, "
                 f"stride 1 or 2, blocks >= 0, a gain and an epsilon > 0, got {self}"
             )
-        if self.padding == "same" and self.stride != 1:
-            raise UsageError("a network with zeros around its layers must begin with stride 1")
+        if self.padding == "same" and (self.stride != 1 or self.margin):
+            raise UsageError("a network with zeros around its layers must begin with stride 1 and has no margin")
+        if not 0 <= self.margin <= LARGEST_MARGIN:
+            raise UsageError(f"the margin of a network is 0 to {LARGEST_MARGIN} pixels, got {self.margin}")
 
     @property
     def factor(self) -> int:
         """Pixels of the image to one of the lowest resolution."""
         return int(self.stride * 2 ** (len(self.channels) - 1))
+
+    @property
+    def mirrors(self) -> list[int]:
+        """The margin in steps, each one for which the smallest picture has enough pixels to mirror."""
+        most = SMALLEST - 1
+        return [min(most, self.margin - done) for done in range(0, self.margin, most)]
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "channels": list(self.channels), "kernels": list(self.kernels)}
@@ -72,8 +83,9 @@ class NetConfig:
 
 # The last convolution sums over a thousand values and more. At full gain, Adam's first steps, all of them of one size,
 # drive its pixels far beyond black and white, where they learn slowly or, as white blobs, not at all.
+# Strokes that reach an edge are mirrored there, of which `base` makes a frame of dashes around flat skies.
 PRESETS = {
-    "base": NetConfig(grain=GRAIN),  # 1.68 M parameters
+    "base": NetConfig(grain=GRAIN, margin=MARGIN),  # 1.68 M parameters
     "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2, grain=GRAIN),  # 0.20 M
     "tiny": NetConfig(channels=(16, 32), blocks=3, kernels=(5, 7), stride=2, grain=GRAIN),  # 0.07 M
 }

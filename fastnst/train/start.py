@@ -35,7 +35,7 @@ def open_net(config: TrainConfig) -> TransformerNet:
     net = TransformerNet(PRESETS[config.preset])
     if (start := start_file(config)) is not None:
         trained, meta = load_checkpoint(start)
-        if replace(trained.config, grain=net.config.grain) != net.config:
+        if replace(trained.config, grain=net.config.grain, margin=net.config.margin) != net.config:
             raise UsageError(
                 f"--init {config.init} is a {meta.preset} network, not {config.preset}; use --preset {meta.preset}"
             )

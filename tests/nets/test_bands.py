@@ -26,6 +26,8 @@ CONFIGS = {
     "half": NetConfig(channels=(8, 16), blocks=2, stride=2, kernels=(5, 9)),
     "grain": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9), grain=0.05),
     "flat": NetConfig(channels=(8,), blocks=0),
+    "margin": NetConfig(channels=(8, 8, 16), blocks=1, grain=0.05, margin=24),
+    "margin of a half": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9), margin=7),
     "nearest": NetConfig(channels=(8, 16), blocks=1, upsample="nearest", output="linear", even_out=False),
     "tensorflow": NetConfig(
         channels=(8, 8, 16), blocks=2, upsample="transposed", padding="same", even_out=False, center=0, last_norm=True
@@ -191,7 +193,7 @@ def test_a_last_layer_in_blocks_gives_each_pixel_of_an_odd_size(height, width):
 def test_memory_needed_is_that_of_the_largest_layer():
     config = PRESETS["base"]
 
-    assert memory_needed(config, 1000, 1000) == 3 * 4 * 1_000_000 * (32 + 16)  # 32 channels, then 64 of a quarter
+    assert memory_needed(config, 952, 952) == 3 * 4 * 1_000_000 * (32 + 16)  # 32 channels, then 64 of a quarter
 
 
 def test_a_foreign_network_has_no_layers(tmp_path):

@@ -20,6 +20,8 @@ CONFIGS = {
     "half": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9)),
     "unshifted": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(3, 7)),
     "grain": NetConfig(**NARROW, grain=0.03),
+    "margin": NetConfig(**NARROW, grain=0.03, margin=24),
+    "margin of a half": NetConfig(channels=(8, 16), blocks=1, stride=2, kernels=(5, 9), margin=7, last_norm=True),
     "nearest": NetConfig(**NARROW, upsample="nearest", gain=0.3),
     "transposed": NetConfig(**NARROW, upsample="transposed"),
     "same": NetConfig(**NARROW, padding="same"),
@@ -36,7 +38,7 @@ SIZES = [(2, 3, 17, 16), (1, 3, 40, 64), (1, 3, 65, 98)]
 def network(config: NetConfig) -> tuple[TransformerNet, dict[str, np.ndarray]]:
     """A network whose norms do something, and its weights."""
     torch.manual_seed(0)
-    net = TransformerNet(config)
+    net = TransformerNet(config).eval()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if "norm" in name:

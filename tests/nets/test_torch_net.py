@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,6 +50,35 @@ def test_random_network_stays_within_its_range():
     stylized = TransformerNet(NARROW)(torch.rand(2, 3, 40, 40) * 10 - 5).detach()
 
     assert float((stylized - 0.5).abs().max()) <= 0.59 + 1e-6
+
+
+@pytest.mark.parametrize("margin", [7, 24])
+def test_a_margin_is_painted_and_cut_off_but_in_training(margin):
+    torch.manual_seed(0)
+    net = TransformerNet(replace(NARROW, margin=margin))
+    content = torch.rand(1, 3, 40, 33)
+
+    trained, painted = net(content), net.eval()(content)
+
+    plain = TransformerNet(NARROW)
+    plain.load_state_dict(net.state_dict())
+    around = F.pad(content, [margin] * 4, mode="reflect") if margin < 16 else mirrored_twice(content, 15, margin - 15)
+    torch.testing.assert_close(painted, plain(around)[..., margin : margin + 40, margin : margin + 33])
+    torch.testing.assert_close(trained, plain(content))
+
+
+def mirrored_twice(content, first, second):
+    """What lies beyond the first mirror is mirrored by a second one, as numpy does it."""
+    array = content.numpy()
+    for side in (first, second):
+        array = np.pad(array, ((0, 0), (0, 0), (side, side), (side, side)), mode="reflect")
+    return torch.from_numpy(array)
+
+
+@pytest.mark.parametrize(("margin", "padding"), [(-1, "reflect"), (129, "reflect"), (8, "same")])
+def test_margins_that_a_network_cannot_have(margin, padding):
+    with pytest.raises(UsageError, match="margin"):
+        NetConfig(margin=margin, padding=padding)
 
 
 def test_pictures_of_a_batch_do_not_influence_each_other():

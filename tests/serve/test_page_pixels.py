@@ -186,8 +186,15 @@ class TestNetwork:
 
         assert visit.module("network.js", body, text_of(data)) is False
 
-    def test_two_styles_mix_as_in_python(self, visit, pictures):
-        names, shares = ["great-wave", "composition-viii"], [0.7, 0.3]
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["great-wave", "composition-viii"],
+            ["church-at-auvers-base", "great-wave-base"],  # one with a margin, one without
+        ],
+    )
+    def test_two_styles_mix_as_in_python(self, visit, pictures, names):
+        shares = [0.7, 0.3]
         body = (
             PAINT
             + """

@@ -5,7 +5,8 @@ import { floatConstant, floats, ModelError, writeModel } from "./onnx.js";
 const RELATED = 0.5; // likeness of kernels that mix; those of strangers have about 0
 
 /**
- * The file of a network between two, of which the second has a share, 0..1.
+ * The file of a network between two, of which the second has a share, 0..1; what is not learned, such as a margin, is
+ * that of the first.
  *
  * Kernels may be stored as learned or as applied: what makes one of the other is linear, so the mean is the same, but
  * for the lengths that kernels before a norm are brought to, which are then those of the applied ones.
@@ -20,7 +21,7 @@ export function mixed(one, other, share) {
   }
   const constants = new Map();
   for (const [name, constant] of one.constants) {
-    const [a, b] = [constant, other.constants.get(name)].map(floats);
+    const [a, b] = isNamed(name) ? [constant, other.constants.get(name)].map(floats) : [null, null];
     const times = one.constants.has(normAfter(name)) ? length(a) / Math.max(length(b), 1e-30) : 1;
     // In float32 even where both are stored as float16: the graph casts to that first of all.
     constants.set(name, a ? floatConstant(name, constant.shape, mean(a, b, times, share)) : constant);
@@ -29,11 +30,16 @@ export function mixed(one, other, share) {
 }
 
 function sameNetwork(one, other) {
-  const same =
-    one.nodes.length === other.nodes.length &&
-    one.constants.size === other.constants.size &&
-    one.nodes.every((node, place) => sameBytes(node.bytes, other.nodes[place].bytes));
-  return same && [...one.constants].every(([name, constant]) => sameConstant(constant, other.constants.get(name)));
+  const [ours, theirs] = [one, other].map((model) => [...model.constants.keys()].filter(isNamed));
+  return (
+    ours.length === theirs.length &&
+    ours.every((name) => sameConstant(one.constants.get(name), other.constants.get(name)))
+  );
+}
+
+/** Whether a constant is a weight, or belongs to one; others are numbered, and which has which depends on the graph. */
+function isNamed(name) {
+  return name.includes(".") && !name.startsWith("constant.");
 }
 
 function sameConstant(a, b) {
@@ -51,7 +57,7 @@ function likeness(one, other) {
   let ones = 0;
   let others = 0;
   for (const [name, constant] of one.constants) {
-    if (constant.shape.length !== 4) continue;
+    if (constant.shape.length !== 4 || !isNamed(name)) continue;
     const [a, b] = [constant, other.constants.get(name)].map(floats);
     for (let i = 0; i < a.length; i++) {
       both += a[i] * b[i];
