@@ -170,17 +170,16 @@ def benchmark_train(options: TrainBenchmark, on_round: OnRound | None = None) ->
     relu4_3 for both images. It trains `base` and, if that is another one, the preset.
     """
     device = torch_device(options.device)
-    shape = (options.batch_size, options.size, options.size, 3)
-    crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    crops, crops_with_margin = (_crops(options.batch_size, side) for side in (options.size, _side(options)))
     plain = [f"plain {preset}" for preset in dict.fromkeys(("base", options.preset))]
     ours = f"fastnst {options.preset}"
     with tempfile.TemporaryDirectory() as folder:
         run = _training_run(options, Path(folder), device)
         works = {name: timed(_plain_step(name.split()[1], crops, device)) for name in plain}
-        works[ours] = timed(lambda: run.step(0, crops))
+        works[ours] = timed(lambda: run.step(0, crops_with_margin))
         if options.content is not None:
             batches = _batches(options, options.content)
-            works["cached crops"] = lambda: _block(run, lambda: crops)
+            works["cached crops"] = lambda: _block(run, lambda: crops_with_margin)
             works["photographs"] = lambda: _block(run, lambda: next(batches))
         times = take_turns(works, options.rounds, on_round)
     ratios = [ratio(times, ours, name) for name in plain]
@@ -239,7 +238,7 @@ def _ratios_to_base(times: Times) -> list[Ratio]:
 
 
 def _block(run: TrainingRun, load: Callable[[], np.ndarray[Any, np.dtype[np.uint8]]]) -> float:
-    """Mean seconds of a step in a row of them, batches of uint8 (N, size, size, 3) and all."""
+    """Mean seconds of a step in a row of them, batches of uint8 (N, side, side, 3) and all."""
     for _ in range(AHEAD):
         run.step(0, load())
     started = time.perf_counter()
@@ -248,8 +247,18 @@ def _block(run: TrainingRun, load: Callable[[], np.ndarray[Any, np.dtype[np.uint
     return (time.perf_counter() - started) / BLOCK
 
 
+def _crops(count: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Random ones, uint8 (count, side, side, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def _side(options: TrainBenchmark) -> int:
+    """That of the crops which a network is given for crops of --size: with its margin."""
+    return options.size + 2 * PRESETS[options.preset].margin
+
+
 def _batches(options: TrainBenchmark, content: Path) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    photographs = Photographs(content, options.size, seed=0)
+    photographs = Photographs(content, _side(options), seed=0)
     return photographs.batches(0, (options.rounds + 1) * (AHEAD + BLOCK), options.batch_size, options.workers)
 
 

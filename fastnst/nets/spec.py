@@ -83,7 +83,7 @@ class NetConfig:
 
 # The last convolution sums over a thousand values and more. At full gain, Adam's first steps, all of them of one size,
 # drive its pixels far beyond black and white, where they learn slowly or, as white blobs, not at all.
-# Strokes that reach an edge are mirrored there, of which `base` makes a frame of dashes around flat skies.
+# Strokes that reach an edge are mirrored there. `base` learned to make a frame of dashes of that, around flat skies.
 PRESETS = {
     "base": NetConfig(grain=GRAIN, margin=MARGIN),  # 1.68 M parameters
     "fast": NetConfig(channels=(24, 48), blocks=4, kernels=(5, 9), stride=2, grain=GRAIN),  # 0.20 M

@@ -189,8 +189,8 @@ class TransformerNet(nn.Module):
     def forward(self, content: Tensor, grain: Tensor | None = None, droplets: Droplets | None = None) -> Tensor:
         """With the noise of another place than the picture's, (N, 3, H, W), where given.
 
-        What is normalized behind the first stages passes `droplets`, where given. In training mode, as with dropout, a
-        network is simpler: it has no margin, for which a crop would cost half as much again.
+        What is normalized behind the first stages passes `droplets`, where given. In training mode there is no margin:
+        that of a crop is the photo around it, and the loss cuts it off.
         """
         height, width = content.shape[-2:]
         margin = 0 if self.training else self.config.margin

@@ -7,6 +7,7 @@ from typing import Any
 from fastnst.config import TrainConfig
 from fastnst.crops import Crops
 from fastnst.errors import FastnstError
+from fastnst.nets.spec import PRESETS
 from fastnst.stream.content import open_content, reader
 from fastnst.train.ranks import Ranks
 
@@ -14,14 +15,16 @@ _ALONE = Ranks()
 
 
 def open_photographs(config: TrainConfig, leave_out: Sequence[Path], ranks: Ranks = _ALONE) -> Crops[Any]:
-    """What --content names; what is in tars is kept beside the checkpoint. Raises what open_content raises."""
+    """What --content names, in crops of --size and the network's margin on all sides; what is in tars is kept beside
+    the checkpoint. Raises what open_content raises.
+    """
 
     def share(make: Callable[[], bytes]) -> bytes:
         return ranks.share(make() if ranks.first else b"")
 
     return open_content(
         config.content,
-        config.size,
+        config.size + 2 * PRESETS[config.preset].margin,
         config.seed,
         config.held_out,
         buffer=config.shuffle_buffer << 20,

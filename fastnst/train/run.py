@@ -47,7 +47,7 @@ class NotFinite(Exception):
 class Part(NamedTuple):
     """Photographs of a batch that are computed at once."""
 
-    pixels: Tensor  # uint8 (n, size, size, 3)
+    pixels: Tensor  # uint8 (n, side, side, 3), where a side is --size and twice the network's margin
     position: int  # of the first, in the run
     share: float  # of the batch
     target: dict[str, Tensor] | None = None  # content features, if known
@@ -92,11 +92,11 @@ class TrainingRun:
         self.rollbacks = 0
 
     def fold_droplets(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        """Before the first step, if they are limited: see `start.fold_droplets`, by uint8 (N, size, size, 3) crops."""
+        """Before the first step, if they are limited: see `start.fold_droplets`, by uint8 (N, side, side, 3) crops."""
         fold_droplets(self.net, self._content(torch.from_numpy(pixels)), self.ranks.average)
 
     def step(self, step: int, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> LossValues:
-        """One optimizer step on this rank's uint8 (N, size, size, 3) crops; its losses, means over all ranks.
+        """One optimizer step on this rank's uint8 (N, side, side, 3) crops; its losses, means over all ranks.
 
         Raises NotFinite before the weights are spoiled, UnavailableError if not even one crop fits into memory.
         """
@@ -132,16 +132,17 @@ class TrainingRun:
 
     def _part(self, batch: Batch, part: Part) -> Gradients:
         """The share that a part has in those of its batch."""
-        content = self._content(part.pixels)  # (n, 3, size, size) 0..1
+        content = self._content(part.pixels)  # (n, 3, side, side) 0..1
         with autocast(self.device, self.dtype):
             grain = self._grain(part, content)
             found = Droplets(self.limited) if self.droplet_weight else None
-            stylized = self.stylize(content, grain, found)  # (n, 3, size, size) 0..1
+            stylized = self.stylize(content, grain, found)  # (n, 3, side, side) 0..1
+            middle = self._middle(stylized)  # (n, 3, size, size)
             objective, terms, grams = self.loss.objective(
-                stylized, part.target or content, batch.energies, self.grams.means, batch.picture_share
+                middle, part.target or self._middle(content), batch.energies, self.grams.means, batch.picture_share
             )
             flicker = [self._flicker(part, content, grain, stylized)] if self.config.temporal_weight else []
-            penalty = self.loss.grid(stylized) + self.droplet_weight * sum(found.energies if found else [])
+            penalty = self.loss.grid(middle) + self.droplet_weight * sum(found.energies if found else [])
         objective = self.scaler.scale(sum(flicker, objective + penalty) * part.share)
         gradients = torch.autograd.grad(objective, list(self.net.parameters()))
         losses = torch.stack([*terms, terms.total, *flicker]).detach() * part.share
@@ -168,7 +169,7 @@ class TrainingRun:
 
         def target(part: Part) -> dict[str, Tensor]:
             with autocast(self.device, self.dtype):
-                return self.loss.targets(self._content(part.pixels))
+                return self.loss.targets(self._middle(self._content(part.pixels)))
 
         def measured() -> tuple[list[dict[str, Tensor]], Tensor]:
             targets = list(self.lanes.map(target, parts, lanes))
@@ -181,8 +182,16 @@ class TrainingRun:
         return Batch(known, share, energies, lanes)
 
     def _content(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, size, size, 3) -> (N, 3, size, size) 0..1, channels_last by layout."""
+        """uint8 (N, side, side, 3) -> (N, 3, side, side) 0..1, channels_last by layout."""
         return pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+    def _middle(self, images: Tensor) -> Tensor:
+        """What the loss is of, (N, 3, side, side) -> (N, 3, size, size): all but the margin, which no picture shows.
+
+        Else networks learn to make a frame of strokes there, because it pleases the loss of a small crop.
+        """
+        margin = self.net.config.margin
+        return images[..., margin : images.shape[-2] - margin, margin : images.shape[-1] - margin]
 
     def _grain(self, part: Part, content: Tensor) -> Tensor | None:
         """The noise of a place of its own for each photograph, or the network would learn one by heart."""

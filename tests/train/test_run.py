@@ -22,6 +22,7 @@ from fastnst.nets.grain import drawn_grain
 from fastnst.nets.spec import PRESETS
 from fastnst.styles import bundled_style, trunk_file
 from fastnst.train.loop import train
+from fastnst.train.photographs import open_photographs
 from fastnst.train.run import TrainingRun
 from fastnst.train.start import start_file
 
@@ -154,6 +155,26 @@ def test_the_relative_form_learns_not_to_have_droplets_unless_it_starts_with_the
     torch.testing.assert_close(
         difference, 1000 * expected if learns else torch.zeros_like(expected), rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1])
+def test_the_loss_is_of_all_but_the_margin_of_a_crop(configure, output, micro_batch):
+    config = configure(output, preset="base", size=32, micro_batch=micro_batch)
+    margin = PRESETS["base"].margin
+    pixels = next(open_photographs(config, ()).batches(0, 1, config.batch_size))
+    run = TrainingRun(config, torch.device("cpu"))
+    content = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    grain = torch.from_numpy(np.stack([drawn_grain(config.seed, place, *content.shape[-2:]) for place in (0, 1)]))
+    with torch.no_grad():
+        stylized, content = (
+            images[..., margin:-margin, margin:-margin] for images in (run.net(content, grain), content)
+        )
+        expected = run.loss(stylized, content)
+
+    found = run.step(0, pixels)
+
+    assert stylized.shape == (2, 3, 32, 32)
+    assert found[:4] == pytest.approx([*map(float, expected), float(expected.total)], rel=1e-3)
 
 
 def test_init_of_another_preset_is_a_usage_error_that_names_it(configure, finished, output):
