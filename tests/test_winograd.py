@@ -60,7 +60,7 @@ def test_in_chunks_it_is_what_it_is_at_once(monkeypatch):
     whole = found()
     monkeypatch.setattr(winograd, "CACHE", 1)
     for part, all_of_it in zip(found(), whole, strict=True):
-        assert relative(part, all_of_it) < 1e-6
+        assert relative(part, all_of_it) < 4e-6  # products of other sizes may be summed in another order
 
 
 def test_kernels_transformed_before_are_used_and_only_wanted_gradients_computed():
