@@ -170,7 +170,8 @@ def benchmark_train(options: TrainBenchmark, on_round: OnRound | None = None) ->
     relu4_3 for both images. It trains `base` and, if that is another one, the preset.
     """
     device = torch_device(options.device)
-    crops, crops_with_margin = (_crops(options.batch_size, side) for side in (options.size, _side(options)))
+    sides = options.size, PRESETS[options.preset].crop_side(options.size)
+    crops, crops_with_margin = (_crops(options.batch_size, side) for side in sides)
     plain = [f"plain {preset}" for preset in dict.fromkeys(("base", options.preset))]
     ours = f"fastnst {options.preset}"
     with tempfile.TemporaryDirectory() as folder:
@@ -252,13 +253,8 @@ def _crops(count: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-def _side(options: TrainBenchmark) -> int:
-    """That of the crops which a network is given for crops of --size: with its margin."""
-    return options.size + 2 * PRESETS[options.preset].margin
-
-
 def _batches(options: TrainBenchmark, content: Path) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-    photographs = Photographs(content, _side(options), seed=0)
+    photographs = Photographs(content, PRESETS[options.preset].crop_side(options.size), seed=0)
     return photographs.batches(0, (options.rounds + 1) * (AHEAD + BLOCK), options.batch_size, options.workers)
 
 

@@ -77,6 +77,10 @@ class NetConfig:
         most = SMALLEST - 1
         return [min(most, self.margin - done) for done in range(0, self.margin, most)]
 
+    def crop_side(self, size: int) -> int:
+        """That of the crops which training gives a network, for a loss of size x size pixels: with the margin."""
+        return size + 2 * self.margin
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "channels": list(self.channels), "kernels": list(self.kernels)}
 

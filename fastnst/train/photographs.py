@@ -24,7 +24,7 @@ def open_photographs(config: TrainConfig, leave_out: Sequence[Path], ranks: Rank
 
     return open_content(
         config.content,
-        config.size + 2 * PRESETS[config.preset].margin,
+        PRESETS[config.preset].crop_side(config.size),
         config.seed,
         config.held_out,
         buffer=config.shuffle_buffer << 20,
